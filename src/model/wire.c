@@ -3,6 +3,7 @@
  * bytes that are left before it is used or allocated; the first error sticks.
  */
 #include "model/messages.h"
+#include "model/queue_state.h"
 
 #include <inttypes.h>
 
@@ -206,6 +207,8 @@ DEFINE(rcpt_outcome, RCPT_OUTCOME_FIELDS)
 DEFINE(delivery, DELIVERY_FIELDS)
 DEFINE(outcome, OUTCOME_FIELDS)
 DEFINE(event, EVENT_FIELDS)
+DEFINE(queue_rcpt, QUEUE_RCPT_FIELDS)
+DEFINE(queue_state, QUEUE_STATE_FIELDS)
 DEFINE(hello, HELLO_FIELDS)
 DEFINE(channel, CHANNEL_FIELDS)
 DEFINE(listener, LISTENER_FIELDS)
