@@ -28,7 +28,7 @@ struct sv arena_sv(struct arena *a, struct sv v);
 char *arena_cstr(struct arena *a, struct sv v);
 struct sv arena_printf(struct arena *a, const char *fmt, ...) PRINTF(2, 3);
 
-#define ARENA_NEW(a, type) ((type *)arena_alloc((a), sizeof(type)))
+#define ARENA_NEW(a, type)      ((type *)arena_alloc((a), sizeof(type)))
 #define ARENA_ARRAY(a, type, n) ((type *)arena_calloc((a), (n), sizeof(type)))
 
 #endif

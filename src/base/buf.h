@@ -18,8 +18,8 @@ struct buf {
 
 void buf_init(struct buf *b, size_t max);
 void buf_done(struct buf *b);
-void buf_reset(struct buf *b);   /* n = 0, keeps memory, clears overflow */
-void buf_release(struct buf *b); /* n = 0, frees memory, keeps max */
+void buf_reset(struct buf *b);                     /* n = 0, keeps memory, clears overflow */
+void buf_release(struct buf *b);                   /* n = 0, frees memory, keeps max */
 enum err buf_reserve(struct buf *b, size_t extra); /* room for extra bytes at p + n */
 enum err buf_append(struct buf *b, const void *p, size_t n);
 enum err buf_append_sv(struct buf *b, struct sv v);

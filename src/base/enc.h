@@ -7,7 +7,7 @@
 enum err b64_encode(struct sv bytes, struct buf *out); /* one line, padded */
 /* Strict RFC 4648: no white space, padding required. Appends to *out. */
 NODISCARD enum err b64_decode(struct sv text, struct buf *out);
-enum err hex_encode(struct sv bytes, struct buf *out); /* lower case */
+enum err hex_encode(struct sv bytes, struct buf *out);                   /* lower case */
 NODISCARD bool hex_decode(struct sv text, uint8_t *out_bytes, size_t n); /* exactly 2n digits */
 
 /* Queue id as text: 13 digits of Crockford's base32 (0-9A-HJKMNP-TV-Z), fixed length so that ids

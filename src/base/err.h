@@ -1,7 +1,8 @@
 /*
  * Errors. A function that can fail returns enum err (checked by NODISCARD); detail for a human
  * travels in a caller-supplied struct errinfo (may be NULL). Output parameters stay untouched on
- * failure. Domain answers (accept/defer/reject, yes/no/unknown) are enums of their own, never these.
+ * failure. Domain answers (accept/defer/reject, yes/no/unknown) are enums of their own, never
+ * these.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H

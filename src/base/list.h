@@ -10,7 +10,7 @@ struct list {
 };
 
 #define LIST_ENTRY(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
-#define LIST_FOREACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
+#define LIST_FOREACH(it, head)         for (struct list *it = (head)->next; it != (head); it = it->next)
 
 static inline void list_init(struct list *head)
 {

@@ -20,7 +20,9 @@ enum log_format { LOG_TEXT, LOG_JSON, LOG_JOURNAL };
 struct log_line {
     struct buf text;
     struct buf kv;
+    struct buf fields; /* LOG_JOURNAL only */
     const char *event;
+    const char *program; /* NULL = the role */
     enum log_level level;
     bool on;
 };
@@ -31,6 +33,9 @@ void log_init(enum log_format format, const char *role, const char *host);
 void log_set_level(enum log_level level);
 bool log_level_parse(struct sv name, enum log_level *out_level);
 struct log_line log_begin(enum log_level level, const char *event);
+/* Writes the line under another Postfix program name ("smtpd", "smtp", "qmgr", "cleanup"), which
+ * `pflogsumm --syslog-name=postseal` tells apart. A literal: not copied. */
+void log_as(struct log_line *l, const char *program);
 void log_text(struct log_line *l, const char *fmt, ...) PRINTF(2, 3);
 void log_kv(struct log_line *l, const char *key, struct sv value);
 void log_kv_u64(struct log_line *l, const char *key, uint64_t value);
@@ -40,5 +45,7 @@ void log_msg(enum log_level level, const char *event, const char *fmt, ...) PRIN
 /* Lines are gathered in memory and written by log_flush (call once per loop turn) or when 16 KiB
  * are waiting; errors are written at once. */
 void log_flush(void);
+void log_set_fd(int fd);    /* instead of stderr; for tests and tools */
+uint64_t log_dropped(void); /* lines lost because nobody read them */
 
 #endif

@@ -43,8 +43,8 @@ struct sv sv_trim(struct sv v); /* SP, HTAB, CR, LF on both ends */
 size_t sv_find_byte(struct sv v, char c);
 size_t sv_rfind_byte(struct sv v, char c);
 size_t sv_find(struct sv v, struct sv needle);
-/* Cuts *rest at the first sep; returns the part before it. *rest becomes empty at the end (p == NULL
- * once exhausted, so `while (rest.p)` visits every field, empty ones included). */
+/* Cuts *rest at the first sep; returns the part before it. *rest becomes empty at the end (p ==
+ * NULL once exhausted, so `while (rest.p)` visits every field, empty ones included). */
 struct sv sv_cut(struct sv *rest, char sep);
 /* Whole view as unsigned decimal within [min, max]; false on anything else. */
 NODISCARD bool sv_to_u64(struct sv v, uint64_t min, uint64_t max, uint64_t *out_value);
