@@ -64,6 +64,9 @@ WIRE_DECLARE(peer, PEER_FIELDS)
     F(STR, message_id)   /* Message-ID header, for logs; "" = absent */                            \
     F(STR, subject)      /* raw Subject value, at most 512 bytes, for the queue view */            \
     F(U8, kind)          /* enum message_kind */                                                   \
+    F(BOOL, sealed)      /* report or notice about Encrypt-marked mail: as protected as that */    \
+    F(STR, file)         /* name of a large body's file in the spool, "" = inline */               \
+    F(STR, body_key)     /* 32 bytes: AES-256-CTR key of that file */                              \
     S(peer, peer)                                                                                  \
     L(rcpt, rcpts)
 WIRE_DECLARE(envelope, ENVELOPE_FIELDS)

@@ -39,7 +39,6 @@ WIRE_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
     F(U8, hold)            /* enum hold_queue when held */                                         \
     F(STR, hold_reason)                                                                            \
     F(U8, kills)           /* content workers that died over this message */                       \
-    F(BOOL, about_encrypted) /* report or notice about Encrypt-marked mail */                      \
     F(BOOL, expedite)      /* released: rules are not asked again */                               \
     F(U64, last_report)    /* highest id of a report made about this message */                    \
     S(decision, decision)                                                                          \
