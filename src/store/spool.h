@@ -22,8 +22,13 @@
 #define SPOOL_FORMAT 1
 #define SPOOL_SEGMENT_DEFAULT (64u * 1024 * 1024)
 #define SPOOL_INLINE_MAX (64u * 1024) /* larger bodies live in files of their own */
+#define SPOOL_RECORD_MAX (1024u * 1024) /* an envelope or a state */
+#define SPOOL_BATCH_MAX (64u * 1024 * 1024) /* records that wait for the next commit */
+/* Names of large-body files begin so. Files of this prefix that no message refers to are removed at
+ * open; other names that are not ours are left alone. */
+#define SPOOL_FILE_PREFIX "big-"
 
-/* I/O and time come from outside: production uses libuv (net/spoolio.h), tests a fault injector. */
+/* I/O and time come from outside: production uses store/spoolio.h, tests a fault injector. */
 struct spool_io {
     void *ctx;
     int (*open)(void *ctx, const char *name, int flags);           /* in the spool dir; -errno */
@@ -65,7 +70,7 @@ struct spool_found {
     uint64_t id;
     struct sv envelope; /* as appended */
     struct sv state;    /* latest STATE payload, "" = none */
-    uint64_t body_size;
+    uint64_t body_size; /* of an inline body; 0 with a file */
     struct sv file;     /* name of a large body's file, "" = inline */
 };
 
@@ -75,26 +80,33 @@ struct spool;
 NODISCARD enum err spool_open(const struct spool_config *c,
                               void (*each)(void *ctx, const struct spool_found *m), void *ctx,
                               struct spool **out_spool, struct errinfo *info);
-void spool_close(struct spool *sp); /* checkpoint, clean end */
+/* Commits what was appended (blocking; waiting done() calls are made), checkpoint, clean end. */
+void spool_close(struct spool *sp);
 
 /* Append to the batch (memory only until spool_commit). ERR_NOSPACE: disk; ERR_IO: the spool refuses
- * mail (second failed sync); nothing is half-appended. Order for a message: put (body and envelope
- * in one call). `file` names a large body's file that was synced before. */
+ * mail (second failed sync); ERR_LIMIT: too large, or the batch is full; ERR_CONFLICT: the id lives;
+ * ERR_SYNTAX: a file name without SPOOL_FILE_PREFIX. Nothing is half-appended. Order for a message:
+ * put (body and envelope in one call). `file` names a large body's file that was synced before (its
+ * directory too); it belongs to the caller until the commit succeeds, then to the spool. */
 NODISCARD enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
                              struct sv file);
-/* New state of a message (replaces the former one). May use the reserve. */
+/* New state of a message (replaces the former one). May use the reserve. ERR_NOTFOUND: no such
+ * message, or its end is already appended. */
 NODISCARD enum err spool_state(struct spool *sp, uint64_t id, struct sv state);
 /* The message is finished: its records are garbage from now on; its large file is removed. */
 NODISCARD enum err spool_done(struct spool *sp, uint64_t id);
 
 /* One durable transaction for all appended since the last commit. done(arg, err) comes later from the
- * loop; several commits may wait, they are synced together. After a failed sync all of the batch
- * gets ERR_IO, the segment is read-only and a new one is begun. */
+ * loop (never from inside this call; when no disk operation could be started, from spool_tend);
+ * several commits may wait, they are synced together. After a failed sync all of the batch gets
+ * ERR_IO (ERR_NOSPACE: the disk was full), none of it will be found again, the segment is read-only
+ * and a new one is begun. */
 void spool_commit(struct spool *sp, void (*done)(void *arg, enum err err), void *arg);
 /* Would a message of this size be accepted now? ERR_OK, ERR_NOSPACE or ERR_IO. */
 enum err spool_room(const struct spool *sp, uint64_t size);
 
-/* Reads an inline body (any time until spool_done; checked). */
+/* Reads an inline body (from its commit until spool_done; checked). ERR_AGAIN: its put is not
+ * durable yet; ERR_NOTFOUND: no such message, or its body is in a file; ERR_CORRUPT: damage. */
 NODISCARD enum err spool_read(struct spool *sp, uint64_t id, struct buf *out_body);
 /* Latest envelope and state of a live message. */
 NODISCARD enum err spool_load(struct spool *sp, uint64_t id, struct buf *out_envelope,
@@ -106,6 +118,7 @@ bool spool_tend(struct spool *sp, struct clock now);
 struct spool_stats {
     uint64_t messages, live_bytes, disk_bytes, commits, synced_records, failed_syncs, damaged;
     uint32_t segments, free_segments;
+    uint64_t checkpoints, copied; /* since open: checkpoints written, records copied forward */
     bool refusing;
 };
 void spool_stats(const struct spool *sp, struct spool_stats *out_stats);
