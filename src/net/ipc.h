@@ -27,13 +27,15 @@ struct ipc_handler {
 NODISCARD enum err ipc_new(struct loop *loop, int fd, enum role self, enum role peer,
                            uint8_t peer_index, const struct ipc_handler *h, struct ipc **out_ch);
 void ipc_free(struct ipc *ch); /* safe inside a callback; no closed() */
-/* fd >= 0 is passed and closed here. ERR_LIMIT when the peer's queue is full (channel stays). */
+/* fd >= 0 is passed and closed here, also on failure. ERR_LIMIT when the peer's queue is full
+ * (channel stays), ERR_CLOSED when the peer is gone. Never calls back; leaves at the turn's end. */
 NODISCARD enum err ipc_send(struct ipc *ch, enum message m, const void *body, int fd);
 uint8_t ipc_peer_index(const struct ipc *ch);
 enum role ipc_peer(const struct ipc *ch);
 size_t ipc_waiting(const struct ipc *ch); /* bytes queued */
 
-/* Blocking forms over a plain fd: for `keys` clients (deadline), postsealctl and tests. */
+/* Blocking forms over a plain fd: for `keys` clients (deadline), postsealctl and tests. Sending
+ * takes fd in every case; receiving: timeout_ms < 0 = for ever, views live in the arena. */
 NODISCARD enum err ipc_send_fd(int sock, enum message m, const void *body, int fd);
 NODISCARD enum err ipc_recv_fd(int sock, enum role self, enum role peer, int timeout_ms,
                                struct arena *a, enum message *out_m, union message_body *out_body,

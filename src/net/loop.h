@@ -14,7 +14,7 @@ struct timer;
 
 NODISCARD enum err loop_new(struct loop **out_loop);
 void loop_free(struct loop *l);
-void loop_run(struct loop *l);  /* until loop_stop */
+void loop_run(struct loop *l); /* until loop_stop */
 void loop_stop(struct loop *l);
 struct clock loop_clock(const struct loop *l); /* sampled once per turn */
 /* Called once at the end of every turn, after all events: flush logs, send batches. */
