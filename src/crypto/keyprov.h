@@ -15,9 +15,15 @@
 /* How a request reaches `keys`: alg is one of KEY_ALG_*, tbs the data to sign (undigested for
  * EdDSA, else the digest). Set once per process before any handshake. */
 enum key_alg {
-    KEY_ALG_ECDSA_SHA256, KEY_ALG_ECDSA_SHA384, KEY_ALG_ECDSA_SHA512,
-    KEY_ALG_RSA_PKCS1_SHA256, KEY_ALG_RSA_PKCS1_SHA384, KEY_ALG_RSA_PKCS1_SHA512,
-    KEY_ALG_RSA_PSS_SHA256, KEY_ALG_RSA_PSS_SHA384, KEY_ALG_RSA_PSS_SHA512
+    KEY_ALG_ECDSA_SHA256,
+    KEY_ALG_ECDSA_SHA384,
+    KEY_ALG_ECDSA_SHA512,
+    KEY_ALG_RSA_PKCS1_SHA256,
+    KEY_ALG_RSA_PKCS1_SHA384,
+    KEY_ALG_RSA_PKCS1_SHA512,
+    KEY_ALG_RSA_PSS_SHA256,
+    KEY_ALG_RSA_PSS_SHA384,
+    KEY_ALG_RSA_PSS_SHA512
 };
 typedef enum err keyprov_sign_fn(void *ctx, struct sv key_id, enum key_alg alg, struct sv digest,
                                  struct buf *out_signature);

@@ -20,18 +20,22 @@ struct tls_identity {
 struct tls_server_config {
     const struct tls_identity *identities;
     size_t n_identities;
-    uint16_t min_version;      /* 0x0303 or 0x0304 */
+    uint16_t min_version; /* 0x0303 or 0x0304 */
     bool prefer_rsa;
-    const char *const *alpn;   /* strict: NULL-terminated list; a client that offers others is
-                                  refused with no_application_protocol (ALPACA) */
-    uint8_t ticket_keys[160];  /* current and previous, from `keys` */
+    /* strict: NULL-terminated list; a client that offers others is refused with
+     * no_application_protocol (ALPACA). NULL = not looked at. */
+    const char *const *alpn;
+    uint8_t ticket_keys[160]; /* current and previous, from `keys`; all zero = no tickets */
 };
 NODISCARD enum err tls_server_new(const struct tls_server_config *c, struct tls_server **out_s,
                                   struct errinfo *info);
+/* Replaces the ticket keys (they rotate hourly). */
+void tls_server_set_tickets(struct tls_server *s, const uint8_t keys[160]);
 void tls_server_free(struct tls_server *s); /* sessions in flight keep what they need */
 
 /* ca_pem: system bundle plus trusted CAs. */
-NODISCARD enum err tls_client_new(struct sv ca_pem, struct tls_client **out_c, struct errinfo *info);
+NODISCARD enum err tls_client_new(struct sv ca_pem, struct tls_client **out_c,
+                                  struct errinfo *info);
 void tls_client_free(struct tls_client *c);
 
 NODISCARD enum err tls_accept(struct tls_server *s, int fd, struct tls **out_t);
