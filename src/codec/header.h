@@ -9,7 +9,7 @@
 #include "model/envelope.h"
 
 struct header_field {
-    struct sv raw;   /* whole field with folds and its final CRLF */
+    struct sv raw; /* whole field with folds and its final CRLF */
     struct sv name;
     struct sv value; /* raw, behind the colon */
 };
@@ -23,12 +23,12 @@ enum err header_unfold(struct sv value, size_t max, struct buf *out);
 /* Streaming head of an incoming message: give body chunks until `done`; finds what reception needs,
  * removes fields on the way. Works over any chunking. */
 struct header_stream {
-    struct buf line;      /* field being gathered */
-    size_t total;         /* bytes of the section so far */
+    struct buf line; /* field being gathered */
+    size_t total;    /* bytes of the section so far */
     size_t max_total;
-    uint32_t received;    /* Received fields */
-    uint32_t own_trace;   /* own trace fields with our installation id */
-    bool done;            /* empty line seen; later bytes go through untouched */
+    uint32_t received;  /* Received fields */
+    uint32_t own_trace; /* own trace fields with our installation id */
+    bool done;          /* empty line seen; later bytes go through untouched */
     bool too_large;
     struct sv trace_id;   /* our id in X-Postseal-Trace */
     char message_id[256]; /* trimmed */

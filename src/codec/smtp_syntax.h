@@ -8,8 +8,22 @@
 #include "model/envelope.h"
 
 enum smtp_verb {
-    VERB_UNKNOWN, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP,
-    VERB_VRFY, VERB_EXPN, VERB_HELP, VERB_QUIT, VERB_STARTTLS, VERB_AUTH, VERB_BDAT, VERB_ETRN,
+    VERB_UNKNOWN,
+    VERB_HELO,
+    VERB_EHLO,
+    VERB_MAIL,
+    VERB_RCPT,
+    VERB_DATA,
+    VERB_RSET,
+    VERB_NOOP,
+    VERB_VRFY,
+    VERB_EXPN,
+    VERB_HELP,
+    VERB_QUIT,
+    VERB_STARTTLS,
+    VERB_AUTH,
+    VERB_BDAT,
+    VERB_ETRN,
     VERB_HTTP /* GET, POST, CONNECT, ... : cross-protocol attack */
 };
 struct smtp_reply {
