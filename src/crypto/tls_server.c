@@ -74,7 +74,8 @@ static int ticket_setup(const struct ticket_key *k, uint8_t *iv, EVP_CIPHER_CTX 
     return ok;
 }
 
-/* Answers of SSL_CTX_set_tlsext_ticket_key_evp_cb(3): 0 unknown key, 1 good, 2 good but renew. */
+/* Answers of SSL_CTX_set_tlsext_ticket_key_evp_cb(3): 0 unknown key, 1 good, 2 good but renew.
+ * A ticket of TLS 1.3 is always renewed: the client may not use it again. */
 static int on_ticket(SSL *ssl, unsigned char *key_name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                      EVP_MAC_CTX *mac, int enc)
 {
@@ -86,9 +87,12 @@ static int on_ticket(SSL *ssl, unsigned char *key_name, unsigned char *iv, EVP_C
             return -1;
         return ticket_setup(&keys[0], iv, cipher, mac, 1) ? 1 : -1;
     }
-    for (int i = 0; i < 2; i++)
-        if (CRYPTO_memcmp(key_name, keys[i].name, sizeof(keys[i].name)) == 0)
-            return ticket_setup(&keys[i], iv, cipher, mac, 0) ? 1 + i : -1;
+    for (int i = 0; i < 2; i++) {
+        if (CRYPTO_memcmp(key_name, keys[i].name, sizeof(keys[i].name)) != 0)
+            continue;
+        bool renew = i > 0 || SSL_version(ssl) == TLS1_3_VERSION;
+        return ticket_setup(&keys[i], iv, cipher, mac, 0) ? 1 + renew : -1;
+    }
     return 0;
 }
 
