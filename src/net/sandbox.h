@@ -21,4 +21,7 @@ NODISCARD enum err sandbox_enter(enum role role, const struct sandbox_path *path
                                  bool require, struct sandbox_result *out_result,
                                  struct errinfo *info);
 
+/* Whether this kernel can do what `require` demands; changes nothing. ERR_DENIED names the lack. */
+NODISCARD enum err sandbox_probe(struct errinfo *info);
+
 #endif
