@@ -17,6 +17,11 @@ enum direction direction_of(const struct settings *s, const struct envelope *env
 void policy_decide(const struct settings *s, const struct envelope *env, const struct facts *facts,
                    uint32_t rcpt, struct arena *a, struct decision *out_decision);
 
+/* Decision for a message made by this gateway (DSN, notice). One about an Encrypt-marked message is
+ * itself Encrypt-marked; nothing else is analysed, since we wrote it. */
+void policy_decide_own(const struct settings *s, bool about_encrypted,
+                       struct decision *out_decision);
+
 /* True when two recipients may share one copy: equal in everything that acts (not in reasons). */
 bool decision_same_plan(const struct decision *x, const struct decision *y);
 

@@ -42,6 +42,39 @@ struct sv settings_default_tree(void);
 /* One line for a human: "file:line: key: text". */
 void settings_error_format(const struct errinfo *e, struct buf *out);
 
+/* ---- the table of scalar settings (parser, export, man page, range tests) ---- */
+struct name_row {
+    const char *name;
+    uint32_t value;
+    bool available; /* false: known, but refused by this version with a clear message */
+};
+struct name_table {
+    const char *what; /* "method" */
+    const struct name_row *rows;
+    size_t n;
+};
+enum setting_kind { SETTING_NUMBER, SETTING_BOOL, SETTING_TEXT, SETTING_CHOICE };
+struct setting {
+    const char *file, *key, *doc;
+    enum setting_kind kind;
+    uint32_t min, max; /* of a number; max = longest text */
+    uint32_t def;      /* of a number, bool (0, 1) or choice */
+    const char *def_text;
+    const struct name_table *choices;
+    size_t offset; /* of the member in struct settings */
+};
+extern const struct setting settings_table[];
+extern const size_t settings_table_n;
+/* Row "file.key", or NULL. */
+const struct setting *setting_find(struct sv dotted);
+/* Value as it stands in the text tree ("15", "yes", "tls"); empty text is "". */
+void setting_format(const struct setting *row, const struct settings *s, struct buf *out);
+/* "1-1440; default 15", "yes or no; default yes", "tls; default tls" */
+void setting_range_format(const struct setting *row, struct buf *out);
+
+/* Nearest of n names to a misspelt word, or NULL when none is near enough. */
+const char *nearest_name(struct sv word, const char *const *names, size_t n);
+
 bool domain_group_has(const struct domain_group *g, struct sv domain); /* any case */
 bool ip_group_has(const struct ip_group *g, const struct ip *ip);
 const struct domain_group *settings_domain_group(const struct settings *s, struct sv name);

@@ -25,10 +25,10 @@
       "From address of notifications; empty = mailer-daemon@fqdn")                                 \
     E(encryption, method,                     method, METHOD_TLS,                                  \
       "How messages marked Encrypt travel: tls (service, thirdparty, portal: not yet available)") \
-    E(encryption, backup,                     method, METHOD_NONE,                                 \
-      "Second method when TLS fails: none")                                                        \
+    E(encryption, backup,                     backup, METHOD_NONE,                                 \
+      "Second method when TLS fails: none (service, thirdparty, portal: not yet available)")       \
     E(encryption, level,                      tls_level, TLS_LEVEL_ENCRYPT,                        \
-      "What mandatory TLS demands: encrypt, encrypt_cn, verify, verify_cn")                        \
+      "What mandatory TLS demands of the next hop (certificate name, chain)")                      \
     E(encryption, strength,                   tls_strength, TLS_STRENGTH_MEDIUM,                   \
       "medium = at least 128 bits, high = at least 256 bits")                                      \
     U(delivery,   retry_interval_min,         1, 1440, 15,                                         \
@@ -100,6 +100,27 @@
     U(dns,        timeout_ms,                 100, 30000, 700, "One query")                        \
     U(dns,        tries,                      1, 10, 3, "Queries until temporary failure")
 
+/* One row per file of scalar settings: name and the heading of its canonical text. */
+#define SETTINGS_FILES(X)                                                                          \
+    X(conn, "Connections in: how many, how long, how slow")                                        \
+    X(content, "Content scan: limits of one message")                                              \
+    X(delivery, "Delivery: retries, reports, connections out")                                     \
+    X(dlp, "Data loss prevention: monitor or enforce, by direction")                               \
+    X(dns, "Name resolution")                                                                      \
+    X(encryption, "Encryption of messages that a policy marks Encrypt")                            \
+    X(exceptions, "Messages that cannot be processed")                                             \
+    X(general, "Names and addresses of this gateway")                                              \
+    X(msg, "Messages in: sizes and counts")                                                        \
+    X(relay, "Relay control")                                                                      \
+    X(submission, "Submission by authenticated users")                                             \
+    X(tls, "TLS of connections in")                                                                \
+    X(tracking, "Message tracking")
+
+/* Identifier classifiers that content/scan counts; key phrases have lower case names. */
+#define CLASSIFIERS(X)                                                                             \
+    X(CREDIT_CARD, "payment card numbers (validated)")                                             \
+    X(US_SSN, "US social security numbers (validated)")
+
 enum relay_mode { RELAY_TRUSTED, RELAY_ALL_INTERNAL };
 enum dlp_mode { DLP_MONITOR, DLP_ENFORCE };
 enum exception_action { EXCEPTION_HOLD, EXCEPTION_ENCRYPT };
@@ -117,8 +138,9 @@ struct domain_group {
 };
 struct ip_group {
     struct sv name; /* file name under groups/ip/ */
-    struct cidr *entries;
+    struct cidr *entries; /* sorted by network, then length */
     uint32_t n_entries;
+    uint8_t lengths[17]; /* bitmap of the prefix lengths that occur: bit n % 8 of byte n / 8 */
 };
 
 struct route {
@@ -131,6 +153,8 @@ struct route {
     struct sv auth_user, auth_secret;
 };
 #define ROUTE_HOSTS_MAX 16
+#define RULE_CONDITIONS_MAX 32
+#define RULE_LINES_MAX 3
 
 struct submitter {
     struct sv user;
@@ -177,7 +201,7 @@ struct rule {
     bool each_part;      /* threshold inside one part; else message as a whole (K7) */
     struct condition *conditions;
     uint32_t n_conditions;
-    struct severity_line lines[3]; /* ascending matches; line 0 from 1 on */
+    struct severity_line lines[RULE_LINES_MAX]; /* ascending matches; line 0 from 1 on */
     uint32_t n_lines;
 };
 struct policy {
