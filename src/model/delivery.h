@@ -48,7 +48,7 @@ enum failure {
 };
 
 #define RCPT_OUTCOME_FIELDS(F, S, L)                                                               \
-    F(U32, index)          /* into the job's rcpts */                                              \
+    F(U32, index)          /* rcpt.index of the job's recipient */                                 \
     F(U8, result)          /* enum rcpt_result */                                                  \
     F(U16, code)           /* SMTP code of the reply, 0 = none */                                  \
     F(STR, status)         /* enhanced status "5.1.1" */                                           \

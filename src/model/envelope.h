@@ -33,7 +33,8 @@ WIRE_DECLARE(tls_facts, TLS_FACTS_FIELDS)
 #define RCPT_FIELDS(F, S, L)                                                                       \
     F(STR, addr)   /* as given, without <>; "" never occurs */                                     \
     F(STR, orcpt)  /* decoded "type;address", "" = absent */                                       \
-    F(U8, notify)  /* NOTIFY_* bits */
+    F(U8, notify)  /* NOTIFY_* bits */                                                             \
+    F(U32, index)  /* position in the envelope of the message, kept in delivery jobs */
 WIRE_DECLARE(rcpt, RCPT_FIELDS)
 
 #define PEER_FIELDS(F, S, L)                                                                       \

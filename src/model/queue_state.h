@@ -16,6 +16,7 @@ enum stage {
 enum rcpt_stage {
     RCPT_STAGE_WAITING,  /* attempt due at next_ms */
     RCPT_STAGE_DONE,     /* delivered */
+    RCPT_STAGE_REPORT,   /* failed for good; the report is still to be made */
     RCPT_STAGE_BOUNCED,  /* failed for good, report made or not due */
     RCPT_STAGE_DROPPED   /* removed by an administrator */
 };
