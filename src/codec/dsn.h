@@ -22,6 +22,20 @@ struct dsn_in {
     struct sv message_id, boundary; /* unique, from outside */
     int64_t now_ms;
 };
-enum err dsn_build(const struct dsn_in *in, struct buf *out_message);
+/*
+ * Appends a complete message, ASCII throughout unless it returns a whole 8-bit original: check with
+ * sv_is_ascii for the body type of its envelope. The envelope sender of a report is null; a report
+ * about a null sender is refused (ERR_DENIED: never bounce a bounce). ERR_CONFLICT: the original
+ * holds the boundary, give another. ERR_LIMIT: *out_message is full.
+ *
+ * The whole original is returned only of a failed message, neither sealed nor headers_only nor with
+ * RET=HDRS (RFC 3461 6.2), and only when its lines fit RFC 5321; else its header section.
+ * `human` and `notice` are our own words: never put text of a remote reply into them.
+ */
+NODISCARD enum err dsn_build(const struct dsn_in *in, struct buf *out_message);
+
+/* Does an enhanced status say that protection of the transport failed (x.7.4, 5, 6, 7, 10, 11, 30)?
+ */
+bool dsn_status_is_tls(struct sv status);
 
 #endif

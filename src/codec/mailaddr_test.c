@@ -79,7 +79,7 @@ static void test_lengths(void **state)
     (void)state;
     (void)snprintf(text, sizeof(text), "a@%s", D253);
     assert_false(mailaddr_valid(sv_str(text))); /* 255 */
-    (void)snprintf(text, sizeof(text), "a@%s", D253 + 1);
+    (void)snprintf(text, sizeof(text), "a@%s", &D253[1]);
     assert_true(mailaddr_valid(sv_str(text)));
     (void)snprintf(text, sizeof(text), "%s%s@example.com", X63, X63);
     assert_true(mailaddr_valid(sv_str(text)));
