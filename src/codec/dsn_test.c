@@ -186,7 +186,7 @@ static void test_delayed(void **state)
     f->env.ret = RET_FULL;
     build(f);
     assert_true(has(f, "Subject: Mail is delayed (still being tried)\r\n"));
-    assert_true(has(f, "This is only a warning"));
+    assert_true(has(f, "a warning: "));
     assert_true(has(f, "Action: delayed\r\nStatus: 4.7.5\r\n"));
     assert_true(has(f, "Will-Retry-Until: Tue, 24 Nov 2026 06:36:00 +0000\r\n"));
     assert_true(has(f, "Diagnostic-Code: X-Postseal; TLS handshake failed\r\n"));
