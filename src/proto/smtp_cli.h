@@ -17,9 +17,9 @@ struct smtp_cli;
 
 struct smtp_cli_config {
     struct sv helo;
-    bool want_tls;       /* use STARTTLS when offered (ask anyway when require_tls) */
-    bool require_tls;    /* never go on in clear */
-    bool tls_on;         /* implicit TLS */
+    bool want_tls;    /* use STARTTLS when offered (ask anyway when require_tls) */
+    bool require_tls; /* never go on in clear */
+    bool tls_on;      /* implicit TLS */
     struct sv auth_user, auth_password; /* "" = no AUTH; only ever sent over TLS */
 };
 enum smtp_cli_step_kind {
@@ -42,27 +42,39 @@ struct smtp_cli_rcpt {
     enum rcpt_result result;
     uint16_t code;
     char status[16];
-    char reply[512]; /* printable */
+    char reply[512]; /* printable: code and text of the reply, its lines joined by a space; or a
+                        reason of ours (code 0) */
 };
 
 NODISCARD enum err smtp_cli_new(const struct smtp_cli_config *config, struct smtp_cli **out_cli);
 void smtp_cli_free(struct smtp_cli *cli);
+/* Call whenever the server sent something. Takes nothing in CLI_START_TLS (the bytes belong to the
+ * handshake) and after CLI_CLOSE. Returns how many were taken. */
 size_t smtp_cli_feed(struct smtp_cli *cli, struct sv bytes);
 struct smtp_cli_step smtp_cli_next(struct smtp_cli *cli);
 void smtp_cli_tls_done(struct smtp_cli *cli);
 void smtp_cli_tls_failed(struct smtp_cli *cli);
 /* In CLI_READY: start a transaction; strings must live until CLI_DONE. A size above the server's
- * SIZE or an 8-bit body without 8BITMIME fails at once (FAILURE_SIZE, FAILURE_8BIT). */
+ * SIZE or an 8-bit body without 8BITMIME fails at once (FAILURE_SIZE, FAILURE_8BIT); an address
+ * that cannot be said in SMTP fails alone (5.1.3; as sender 5.1.7). RSET is sent where it is
+ * needed. */
 void smtp_cli_begin(struct smtp_cli *cli, const struct delivery *job);
 void smtp_cli_quit(struct smtp_cli *cli);
-/* Raw body bytes (CRLF lines); dot-stuffed here. Bare CR or LF fails the transaction. */
+/* In CLI_NEED_BODY: raw body bytes (CRLF lines), any number and any split; dot-stuffed here; must
+ * live until the next CLI_NEED_BODY, CLI_DONE or CLI_CLOSE. A last line without CRLF gets one. Bare
+ * CR or LF fails the transaction for good (5.6.11) and cuts the connection. */
 void smtp_cli_body(struct smtp_cli *cli, struct sv bytes, bool final);
 /* The body cannot be completed (hash mismatch, read error): the connection is cut before the final
  * dot, nothing is delivered. */
 void smtp_cli_abort_body(struct smtp_cli *cli);
-/* The connection ended (EOF or error) or a deadline passed. */
+/* The connection ended (EOF or error) or a deadline passed. What was fed before still counts; then
+ * recipients without a final reply are deferred: CLI_DONE, CLI_CLOSE. why NONE = FAILURE_PROTOCOL
+ * (FAILURE_CONNECT before the greeting). */
 void smtp_cli_lost(struct smtp_cli *cli, enum failure why);
 
+/* Of the session: why it was closed. Of a transaction, at CLI_DONE: FAILURE_NONE when all
+ * recipients are delivered, else FAILURE_SMTP_TEMP when one is deferred, else FAILURE_SMTP_PERM; or
+ * the more exact reason that ended it (SIZE, 8BIT, PROTOCOL, TIMEOUT, CORRUPT). */
 enum failure smtp_cli_failure(const struct smtp_cli *cli);
 bool smtp_cli_dsn_offered(const struct smtp_cli *cli);
 bool smtp_cli_tls_offered(const struct smtp_cli *cli);
