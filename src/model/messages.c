@@ -9,17 +9,16 @@ struct message_row {
     uint32_t from, to; /* bits of enum role */
 };
 
-static const struct message_row rows[MSG_COUNT] = {
-    [MSG_NONE] = {"NONE", 0, 0, 0},
+static const struct message_row rows[MSG_COUNT] = {[MSG_NONE] = {"NONE", 0, 0, 0},
 #define MESSAGE_ROW(id, type, max, from, to) [MSG_##id] = {#id, (max), (from), (to)},
-    MESSAGES(MESSAGE_ROW)
+                                                   MESSAGES(MESSAGE_ROW)
 #undef MESSAGE_ROW
 };
 
 const char *role_name(enum role r)
 {
-    static const char *const names[ROLES] = {"supervisor", "smtp",  "queue", "content", "lookup",
-                                             "store",      "web",   "keys",  "ctl"};
+    static const char *const names[ROLES] = {"supervisor", "smtp", "queue", "content", "lookup",
+                                             "store",      "web",  "keys",  "ctl"};
     return r < ROLES ? names[r] : "unknown";
 }
 
@@ -35,8 +34,8 @@ uint32_t message_max(enum message m)
 
 bool message_allowed(enum message m, enum role from, enum role to)
 {
-    return m > MSG_NONE && m < MSG_COUNT && (rows[m].from & (1u << from)) != 0 &&
-           (rows[m].to & (1u << to)) != 0;
+    return m > MSG_NONE && m < MSG_COUNT && from < ROLES && to < ROLES &&
+           (rows[m].from & (1u << from)) != 0 && (rows[m].to & (1u << to)) != 0;
 }
 
 enum err message_encode(enum message m, const void *body, struct buf *out)

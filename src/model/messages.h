@@ -168,7 +168,7 @@ WIRE_DECLARE(ctl_reply, CTL_REPLY_FIELDS)
     X(JOB,          job,          MIB(4),   R(QUEUE),                            R(CONTENT))       \
     X(JOB_DONE,     job_done,     MIB(4),   R(CONTENT),                          R(QUEUE))         \
     X(ASK,          ask,          KIB(8),   R(SMTP) | R(QUEUE) | R(WEB),         R(LOOKUP))        \
-    X(ANSWER,       answer_msg,   KIB(8),   R(LOOKUP),                           ~R(CTL))          \
+    X(ANSWER,       answer_msg,   KIB(8),   R(LOOKUP),                           R(SMTP) | R(QUEUE) | R(WEB)) \
     X(KEY_REQ,      key_req,      KIB(64),  R(SMTP) | R(QUEUE) | R(WEB) | R(CTL), R(KEYS))         \
     X(KEY_REPLY,    key_reply,    KIB(256), R(KEYS),                             ~R(SUPERVISOR))   \
     X(EVENTS_AT,    events_at,    64,       R(QUEUE) | R(STORE),                 R(QUEUE) | R(STORE)) \
