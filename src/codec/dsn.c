@@ -258,10 +258,11 @@ static void put_text_part(const struct dsn_in *in, struct buf *out)
     put(out, ".\r\n\r\n");
     for (size_t i = 0; i < ARRAY_LEN(actions); i++)
         put_recipients(in, actions[i], out);
-    if (in->notice.n) {
-        put_paragraph(out, in->notice, "");
+    /* Indented, so that no line of it can be taken for a boundary. */
+    for (struct sv rest = in->notice; rest.n;)
+        put_paragraph(out, sv_trim(sv_cut(&rest, '\n')), "  ");
+    if (in->notice.n)
         put(out, "\r\n");
-    }
     if (in->sealed)
         put_paragraph(out,
                       SV("Because the message was to be encrypted, its content is not "

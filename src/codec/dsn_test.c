@@ -282,7 +282,7 @@ static void test_several_recipients(void **state)
     assert_true(has(f, "Action: relayed\r\nStatus: 2.0.0\r\n"));
     assert_true(has(f, "Action: delivered\r\nStatus: 2.0.0\r\n"));
     assert_true(has(f, "does not confirm delivery"));
-    assert_true(has(f, "\r\nAsk the help desk.\r\n"));
+    assert_true(has(f, "\r\n  Ask the help desk.\r\n"));
 }
 
 static void test_refusals(void **state)
