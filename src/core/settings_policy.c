@@ -10,7 +10,6 @@
 
 #define COUNT_MAX   999
 #define SIZE_KB_MAX 1048576
-#define SENDERS_MAX 1000
 #define DIRECTIONS_ALL                                                                             \
     (1u << DIRECTION_INBOUND | 1u << DIRECTION_OUTBOUND | 1u << DIRECTION_INTERNAL)
 
@@ -82,30 +81,29 @@ static bool sender_valid(struct sv v)
     return mailaddr_valid(v) && sv_find_byte(v, ',') == SIZE_MAX;
 }
 
+static void add_sender(struct compile *c, struct policy *p, const struct conf_item *item,
+                       struct sv sender)
+{
+    if (!sender_valid(sender))
+        compile_error(c, item->line, item->key,
+                      "\"%.*s\" is neither an address nor @domain; leave the line out for everybody",
+                      SV_ARG(sender));
+    else if (p->n_senders == POLICY_SENDERS_MAX)
+        compile_error(c, item->line, item->key, "more than %d senders", POLICY_SENDERS_MAX);
+    else
+        p->senders[p->n_senders++] = sender;
+}
+
 static void policy_senders(struct compile *c, void *block, const struct conf_item *item)
 {
     struct policy_block *b = block;
     struct policy *p = b->policy;
     struct sv rest = item->value;
-    uint32_t n = 1;
 
-    for (size_t i = 0; i < rest.n; i++)
-        n += rest.p[i] == ',';
-    p->senders = n <= SENDERS_MAX ? compile_array(c, n, sizeof(struct sv)) : NULL;
-    if (!p->senders) {
-        compile_error(c, item->line, item->key, "more than %d senders", SENDERS_MAX);
-        return;
-    }
-    while (rest.p) {
-        struct sv one = sv_trim(sv_cut(&rest, ','));
-        if (sender_valid(one))
-            p->senders[p->n_senders++] = one;
-        else
-            compile_error(c, item->line, item->key,
-                          "\"%.*s\" is neither an address nor @domain; leave the line out for "
-                          "everybody",
-                          SV_ARG(one));
-    }
+    if (!p->senders)
+        p->senders = compile_array(c, POLICY_SENDERS_MAX, sizeof(struct sv));
+    while (p->senders && rest.p)
+        add_sender(c, p, item, sv_trim(sv_cut(&rest, ',')));
 }
 
 static void policy_destinations(struct compile *c, void *block, const struct conf_item *item)
@@ -119,7 +117,7 @@ static void policy_destinations(struct compile *c, void *block, const struct con
 
 static const struct block_key policy_keys[] = {
     {"description", false, policy_description},   {"enabled", false, policy_enabled},
-    {"direction", false, policy_direction},       {"senders", false, policy_senders},
+    {"direction", false, policy_direction},       {"senders", true, policy_senders},
     {"destinations", false, policy_destinations},
 };
 
@@ -579,12 +577,8 @@ void export_policy(const struct policy *p, struct buf *out)
                      p->description.n ? " " : "", SV_ARG(p->description),
                      p->enabled ? "yes" : "no");
     export_directions(p->directions, out);
-    if (p->n_senders)
-        (void)buf_printf(out, "senders = ");
     for (uint32_t i = 0; i < p->n_senders; i++)
-        (void)buf_printf(out, "%s%.*s", i ? ", " : "", SV_ARG(p->senders[i]));
-    if (p->n_senders)
-        (void)buf_append_byte(out, '\n');
+        (void)buf_printf(out, "senders = %.*s\n", SV_ARG(p->senders[i]));
     if (p->destinations)
         (void)buf_printf(out, "destinations = %.*s\n", SV_ARG(p->destinations->name));
     for (uint32_t i = 0; i < p->n_rules; i++)

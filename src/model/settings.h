@@ -155,6 +155,7 @@ struct route {
 #define ROUTE_HOSTS_MAX 16
 #define RULE_CONDITIONS_MAX 32
 #define RULE_LINES_MAX 3
+#define POLICY_SENDERS_MAX 1000
 
 struct submitter {
     struct sv user;
