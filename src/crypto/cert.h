@@ -17,6 +17,19 @@ NODISCARD enum err cert_sign(EVP_PKEY *key, enum key_alg alg, struct sv digest,
                              struct buf *out_signature, struct errinfo *info);
 NODISCARD enum err cert_load_key(struct sv pem, EVP_PKEY **out_key, struct errinfo *info);
 
+/* A key with its chain as an administrator brings it: PEM (key, plain or encrypted, and
+ * certificates in any order) or PKCS#12. Checks that they belong together, orders the chain from
+ * the leaf up, writes both as PEM, the key unencrypted. ERR_DENIED: wrong or missing password, or a
+ * key that is not accepted; ERR_LIMIT: a key derivation that would take for ever. */
+#define CERT_KDF_ITERATIONS_MAX 1000000
+NODISCARD enum err cert_import(OSSL_LIB_CTX *legacy, struct sv blob, struct sv password,
+                               struct buf *out_key_pem, struct buf *out_chain_pem,
+                               struct errinfo *info);
+/* A library context of its own that also knows RC2 and its like, for containers that old Windows
+ * and OpenSSL wrote; never used for TLS. It loads a module, so make it before the cage closes. NULL
+ * when there is none: then such containers are refused. */
+OSSL_LIB_CTX *cert_legacy_ctx(void);
+
 struct cert_info {
     struct sv subject, issuer, serial, sha256, sans; /* sans: comma-separated dNSNames */
     int64_t not_before_ms, not_after_ms;
