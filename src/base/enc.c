@@ -115,7 +115,8 @@ bool hex_decode(struct sv text, uint8_t *out_bytes, size_t n)
         if (hex_value(text.p[i]) < 0)
             return false;
     for (size_t i = 0; i < n; i++)
-        out_bytes[i] = (uint8_t)(hex_value(text.p[2 * i]) << 4 | hex_value(text.p[2 * i + 1]));
+        out_bytes[i] = (uint8_t)((unsigned)hex_value(text.p[2 * i]) << 4 |
+                                 (unsigned)hex_value(text.p[2 * i + 1]));
     return true;
 }
 
