@@ -148,7 +148,7 @@ enum err keyclient_ask(struct keyclient *k, const struct key_req *req, int deadl
 {
     int64_t deadline = clock_now().mono_ms + deadline_ms;
     struct key_req r = *req;
-    if (k->fd < 0)
+    if (!k || k->fd < 0)
         return ERR_CLOSED;
     r.tag = ++k->tag;
     enum err err = send_request(k, &r);
