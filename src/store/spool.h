@@ -1,6 +1,7 @@
 /*
- * The mail spool: an append-only segment log with group commit (design section 6). Owned by `queue`,
- * single-threaded; only fdatasync and segment zeroing run in libuv's pool, through struct spool_io.
+ * The mail spool: an append-only segment log with group commit (design section 6). Owned by
+ * `queue`, single-threaded; only fdatasync and segment zeroing run in libuv's pool, through struct
+ * spool_io.
  *
  * Durability: spool_commit() makes everything appended so far durable in one fdatasync and calls
  * done(); only then may anybody be told 250. Records of one batch become visible together or, for a
@@ -19,11 +20,11 @@
 #include "base/clock.h"
 #include "base/rng.h"
 
-#define SPOOL_FORMAT 1
+#define SPOOL_FORMAT          1
 #define SPOOL_SEGMENT_DEFAULT (64u * 1024 * 1024)
-#define SPOOL_INLINE_MAX (64u * 1024) /* larger bodies live in files of their own */
-#define SPOOL_RECORD_MAX (1024u * 1024) /* an envelope or a state */
-#define SPOOL_BATCH_MAX (64u * 1024 * 1024) /* records that wait for the next commit */
+#define SPOOL_INLINE_MAX      (64u * 1024)        /* larger bodies live in files of their own */
+#define SPOOL_RECORD_MAX      (1024u * 1024)      /* an envelope or a state */
+#define SPOOL_BATCH_MAX       (64u * 1024 * 1024) /* records that wait for the next commit */
 /* Names of large-body files begin so. Files of this prefix that no message refers to are removed at
  * open; other names that are not ours are left alone. */
 #define SPOOL_FILE_PREFIX "big-"
@@ -31,14 +32,14 @@
 /* I/O and time come from outside: production uses store/spoolio.h, tests a fault injector. */
 struct spool_io {
     void *ctx;
-    int (*open)(void *ctx, const char *name, int flags);           /* in the spool dir; -errno */
+    int (*open)(void *ctx, const char *name, int flags); /* in the spool dir; -errno */
     int64_t (*pwrite)(void *ctx, int fd, const void *p, size_t n, int64_t at);
     int64_t (*pread)(void *ctx, int fd, void *p, size_t n, int64_t at);
     int (*truncate)(void *ctx, int fd, int64_t size);
     int (*unlink)(void *ctx, const char *name);
     int (*rename)(void *ctx, const char *from, const char *to);
     int (*sync_dir)(void *ctx);
-    int (*sync)(void *ctx, int fd);                                /* fdatasync, blocking */
+    int (*sync)(void *ctx, int fd); /* fdatasync, blocking */
     /* asynchronous fdatasync; cb(arg, 0 or -errno) later from the loop */
     int (*sync_async)(void *ctx, int fd, void (*cb)(void *arg, int result), void *arg);
     int (*list)(void *ctx, void (*each)(void *arg, const char *name), void *arg);
@@ -83,11 +84,12 @@ NODISCARD enum err spool_open(const struct spool_config *c,
 /* Commits what was appended (blocking; waiting done() calls are made), checkpoint, clean end. */
 void spool_close(struct spool *sp);
 
-/* Append to the batch (memory only until spool_commit). ERR_NOSPACE: disk; ERR_IO: the spool refuses
- * mail (second failed sync); ERR_LIMIT: too large, or the batch is full; ERR_CONFLICT: the id lives;
- * ERR_SYNTAX: a file name without SPOOL_FILE_PREFIX. Nothing is half-appended. Order for a message:
- * put (body and envelope in one call). `file` names a large body's file that was synced before (its
- * directory too); it belongs to the caller until the commit succeeds, then to the spool. */
+/* Append to the batch (memory only until spool_commit). ERR_NOSPACE: disk; ERR_IO: the spool
+ * refuses mail (second failed sync); ERR_LIMIT: too large, or the batch is full; ERR_CONFLICT: the
+ * id lives; ERR_SYNTAX: a file name without SPOOL_FILE_PREFIX. Nothing is half-appended. Order for
+ * a message: put (body and envelope in one call). `file` names a large body's file that was synced
+ * before (its directory too); it belongs to the caller until the commit succeeds, then to the
+ * spool. */
 NODISCARD enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
                              struct sv file);
 /* New state of a message (replaces the former one). May use the reserve. ERR_NOTFOUND: no such
@@ -96,8 +98,8 @@ NODISCARD enum err spool_state(struct spool *sp, uint64_t id, struct sv state);
 /* The message is finished: its records are garbage from now on; its large file is removed. */
 NODISCARD enum err spool_done(struct spool *sp, uint64_t id);
 
-/* One durable transaction for all appended since the last commit. done(arg, err) comes later from the
- * loop (never from inside this call; when no disk operation could be started, from spool_tend);
+/* One durable transaction for all appended since the last commit. done(arg, err) comes later from
+ * the loop (never from inside this call; when no disk operation could be started, from spool_tend);
  * several commits may wait, they are synced together. After a failed sync all of the batch gets
  * ERR_IO (ERR_NOSPACE: the disk was full), none of it will be found again, the segment is read-only
  * and a new one is begun. */

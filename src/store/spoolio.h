@@ -3,9 +3,9 @@
  *
  * Every path is a plain name inside the directory; names with '/' are refused. Growing a file with
  * truncate() allocates its blocks, so that a full disk shows there and not in a later write.
- * sync_async goes to the caller's function (`queue` passes loop_fdatasync). Without one the blocking
- * variant is used: the sync runs at once and its callback waits for spool_fs_run(), so that a
- * program without an event loop keeps the order "call first, answer later".
+ * sync_async goes to the caller's function (`queue` passes loop_fdatasync). Without one the
+ * blocking variant is used: the sync runs at once and its callback waits for spool_fs_run(), so
+ * that a program without an event loop keeps the order "call first, answer later".
  */
 #ifndef STORE_SPOOLIO_H
 #define STORE_SPOOLIO_H
