@@ -191,6 +191,8 @@ static void on_channel(void *ctx, enum role peer, uint8_t index, int fd)
             settings_push(q, q->content[index].ch);
     } else if (peer == ROLE_STORE) {
         connect_peer(q, peer, index, fd, &q->store, store_message);
+        if (q->ready)
+            settings_push(q, q->store);
     } else if (peer == ROLE_LOOKUP) {
         connect_peer(q, peer, index, fd, &q->lookup, ignore_message);
         if (q->ready)
@@ -488,6 +490,7 @@ static enum err start(struct queue *q, struct ctl_listener *ctl)
     }
     settings_push(q, q->lookup);
     settings_push(q, q->web);
+    settings_push(q, q->store);
     q->syncing = q->msgs_n ? q->n_smtp : 0;
     loop_on_turn(q->loop, turn, q);
     timer_set(q->tick, TICK_MS);
