@@ -99,7 +99,7 @@ enum err buf_printf(struct buf *b, const char *fmt, ...)
         return buf_append(b, room, n);
 
     /* vsnprintf writes a final NUL; that byte may lie beyond the maximum, hence the extra copy. */
-    char *p = n < b->max ? malloc(n + 1) : NULL;
+    char *p = n <= b->max - b->n ? malloc(n + 1) : NULL;
     if (!p)
         return full(b);
     va_start(ap, fmt);
