@@ -419,7 +419,7 @@ static void turn_away(struct smtp *m, int fd, const struct peer *peer, enum admi
         (void)send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)close(fd);
     smtp_stats_add(&m->stats, per_ip ? COUNT_IN_REFUSED_IP : COUNT_IN_REFUSED_TOTAL, 1);
-    struct log_line l = log_begin(LOG_WARN, "refused");
+    struct log_line l = log_begin(LOG_INFO, "refused");
     log_as(&l, "smtpd");
     log_text(&l, "NOQUEUE: reject: CONNECT from unknown[%s]: 421 %s Error: too many connections",
              ip, per_ip ? "4.7.0" : "4.3.2");

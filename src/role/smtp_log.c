@@ -43,13 +43,13 @@ void smtp_log_in(const struct smtp_in *s, const char *event, const char *words)
     log_words(s, LOG_INFO, event, words);
 }
 
-/* "warning: name[ip]: words" */
+/* "warning: name[ip]: words"; base/log writes the first word. */
 void smtp_log_in_warning(const struct smtp_in *s, const char *event, const char *words)
 {
     struct log_line l = log_begin(LOG_WARN, event);
 
     log_as(&l, "smtpd");
-    log_text(&l, "warning: %.*s[%s]: %s", SV_ARG(smtp_in_name(s)), s->ip_text, words);
+    log_text(&l, "%.*s[%s]: %s", SV_ARG(smtp_in_name(s)), s->ip_text, words);
     kv_session(&l, s);
     log_end(&l);
 }
