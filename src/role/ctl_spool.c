@@ -82,7 +82,7 @@ static void write_file(const struct job *j, const char *name, struct sv bytes)
 
 static void write_large(const struct job *j, const char *name, const struct envelope *env)
 {
-    char from[256], chunk[65536];
+    char from[256], chunk[32768];
     uint8_t key[32];
     off_t at = 0;
 

@@ -10,6 +10,7 @@
  * and are checked against limits so that a hash cannot ask for all memory.
  */
 #include "role/role.h"
+#include "role/tell.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static void on_message(void *ctx, struct ipc *ch, enum message m, const union me
     struct answer_msg a = {.tag = b->ASK.tag, .answer = ANSWER_UNKNOWN};
     if (b->ASK.kind == ASK_PASSWORD)
         a.answer = (uint8_t)verify(b->ASK.b, b->ASK.c);
-    (void)ipc_send(ch, MSG_ANSWER, &a, -1);
+    role_tell(ch, MSG_ANSWER, &a, -1);
 }
 
 static void on_closed(void *ctx, struct ipc *ch, const char *why)

@@ -135,7 +135,7 @@ static void smtp_up(struct queue *q, uint8_t i)
         q->n_smtp = (uint8_t)(i + 1);
     intake_lease(q, i);
     settings_push(q, w->ch);
-    (void)ipc_send(w->ch, MSG_INTAKE, &in, -1);
+    role_tell(w->ch, MSG_INTAKE, &in, -1);
 }
 
 static void replace(struct ipc **slot, struct queue *q)
@@ -383,7 +383,7 @@ static void turn(void *ctx)
     queue_commit_turn(q);
     struct events_at at = {.seq = eventlog_flush(q->events)};
     if (at.seq && q->store)
-        (void)ipc_send(q->store, MSG_EVENTS_AT, &at, -1);
+        role_tell(q->store, MSG_EVENTS_AT, &at, -1);
     log_flush();
 }
 

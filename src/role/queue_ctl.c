@@ -20,7 +20,7 @@ void ctl_reply(struct ipc *ch, uint64_t tag, bool more, uint8_t exit, const stru
 {
     struct ctl_reply r = {.tag = tag, .more = more, .exit = exit, .json = buf_sv(json)};
 
-    (void)ipc_send(ch, MSG_CTL_REPLY, &r, -1);
+    role_tell(ch, MSG_CTL_REPLY, &r, -1);
 }
 
 void ctl_fail(struct ipc *ch, uint64_t tag, uint8_t exit, const char *text)
@@ -226,7 +226,7 @@ static void log_level(struct queue *q, struct ipc *ch, uint64_t tag, const json_
         return;
     }
     struct level m = {.level = (uint8_t)level};
-    (void)ipc_send(q->control, MSG_LEVEL, &m, -1);
+    role_tell(q->control, MSG_LEVEL, &m, -1);
     log_set_level(level);
     buf_init(&b, 256);
     jw_open(&b, NULL);

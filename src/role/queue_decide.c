@@ -200,7 +200,7 @@ static enum err split(struct queue *q, struct hot *h, const struct decision *d,
     if (err) {
         /* children already appended end in the same batch, so none comes to life */
         for (uint32_t i = 0; i < s->n; i++) {
-            (void)spool_done(q->spool, s->children[i]->m->id);
+            hot_end_record(q, s->children[i]->m->id);
             drop_child(q, s->children[i]);
         }
         free(s->children);

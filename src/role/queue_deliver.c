@@ -341,7 +341,7 @@ static void result_durable(struct queue *q, const struct completion *c, enum err
     struct attempt_ack ack = {.attempt = c->id};
 
     if (!err && w->ch && w->generation == c->generation)
-        (void)ipc_send(w->ch, MSG_ATTEMPT_ACK, &ack, -1);
+        role_tell(w->ch, MSG_ATTEMPT_ACK, &ack, -1);
 }
 
 /* Recipients that the outcome does not name were never reached: deferred by the whole attempt. */

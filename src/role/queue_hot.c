@@ -227,7 +227,7 @@ static void end_lost(struct queue *q, const struct completion *c, enum err err)
     q->redo[q->n_redo++] = c->id;
 }
 
-static void end_record(struct queue *q, uint64_t id)
+void hot_end_record(struct queue *q, uint64_t id)
 {
     enum err err = spool_done(q->spool, id);
 
@@ -245,7 +245,7 @@ void hot_redo_ends(struct queue *q)
     q->redo = NULL;
     q->n_redo = 0;
     for (uint32_t i = 0; i < n; i++)
-        end_record(q, ids[i]);
+        hot_end_record(q, ids[i]);
     free(ids);
 }
 
@@ -253,7 +253,7 @@ void hot_finish(struct queue *q, struct hot *h)
 {
     struct qmsg *m = h->m;
 
-    end_record(q, m->id);
+    hot_end_record(q, m->id);
     track(q, EVENT_DONE, h, SV(""), SV(""));
     hot_free(q, h);
     msg_remove(q, m);

@@ -75,7 +75,7 @@ void intake_lease(struct queue *q, uint8_t worker)
 
     w->lease_first = lease.first;
     if (w->ch)
-        (void)ipc_send(w->ch, MSG_LEASE, &lease, -1);
+        role_tell(w->ch, MSG_LEASE, &lease, -1);
 }
 
 /* ---- the gate ---- */
@@ -84,7 +84,7 @@ static void send_gate(struct queue *q, const struct intake *in)
 {
     for (uint8_t i = 0; i < q->n_smtp; i++) {
         if (q->smtp[i].ch)
-            (void)ipc_send(q->smtp[i].ch, MSG_INTAKE, in, -1);
+            role_tell(q->smtp[i].ch, MSG_INTAKE, in, -1);
     }
 }
 
@@ -122,7 +122,7 @@ static void refuse(struct queue *q, uint8_t worker, const struct received *r, en
         c.text = SV(TEXT_DISK);
     }
     q->counters[COUNT_REFUSED]++;
-    (void)ipc_send(q->smtp[worker].ch, MSG_COMMITTED, &c, -1);
+    role_tell(q->smtp[worker].ch, MSG_COMMITTED, &c, -1);
 }
 
 static void tell(struct queue *q, const struct completion *c, enum err err)
@@ -136,7 +136,7 @@ static void tell(struct queue *q, const struct completion *c, enum err err)
         done.text = err == ERR_NOSPACE ? SV(TEXT_DISK) : SV(TEXT_SPOOL);
     }
     if (w->ch && w->generation == c->generation)
-        (void)ipc_send(w->ch, MSG_COMMITTED, &done, -1);
+        role_tell(w->ch, MSG_COMMITTED, &done, -1);
 }
 
 static void durable(struct queue *q, const struct completion *c, enum err err)
@@ -257,7 +257,7 @@ void intake_file_ask(struct queue *q, uint8_t worker, const struct file_ask *a)
         give.file = f->file;
         give.key = sv_of((const char *)f->key, sizeof(f->key));
     }
-    (void)ipc_send(w->ch, MSG_FILE_GIVE, &give, fd);
+    role_tell(w->ch, MSG_FILE_GIVE, &give, fd);
 }
 
 void intake_file_drop(struct queue *q, uint8_t worker, uint64_t file)

@@ -25,6 +25,7 @@
 #include "model/queue_state.h"
 #include "net/ipc.h"
 #include "role/role.h"
+#include "role/tell.h"
 #include "store/eventlog.h"
 #include "store/spool.h"
 #include "store/spoolio.h"
@@ -249,6 +250,7 @@ NODISCARD enum err hot_write_state(struct queue *q, struct hot *h);
 void hot_finish(struct queue *q, struct hot *h); /* spool_done and gone */
 /* After tasks are over: retry later, finish or hold; writes what must be written. */
 enum err hot_settle(struct queue *q, struct hot *h); /* error: the state could not be written */
+void hot_end_record(struct queue *q, uint64_t id); /* spool_done, tried again until it is durable */
 void hot_redo_ends(struct queue *q);
 /* queue_state of a fresh message: every recipient waiting. */
 void hot_fresh_state(struct hot *h);

@@ -176,6 +176,6 @@ void scan_watch(struct queue *q)
             continue;
         struct kill k = {.role = ROLE_CONTENT, .index = i, .why = SV("scan took too long")};
         w->killing = true;
-        (void)ipc_send(q->control, MSG_KILL, &k, -1);
+        role_tell(q->control, MSG_KILL, &k, -1);
     }
 }

@@ -125,7 +125,7 @@ void settings_push(struct queue *q, struct ipc *to)
     struct settings_msg m = {.revision = q->snap->s->revision, .tree = buf_sv(&q->snap->tree)};
 
     if (to)
-        (void)ipc_send(to, MSG_SETTINGS, &m, -1);
+        role_tell(to, MSG_SETTINGS, &m, -1);
 }
 
 static void activate(struct queue *q, struct snapshot *s)
@@ -152,7 +152,7 @@ void settings_receive(struct queue *q, struct ipc *from, const struct settings_m
     if (!errors)
         abort();
     if (m->revision == q->snap->s->revision && sv_eq(m->tree, buf_sv(&q->snap->tree))) {
-        (void)ipc_send(from, MSG_SETTINGS_ACK, &ack, -1);
+        role_tell(from, MSG_SETTINGS_ACK, &ack, -1);
         free(errors);
         return;
     }
@@ -165,6 +165,6 @@ void settings_receive(struct queue *q, struct ipc *from, const struct settings_m
     } else {
         activate(q, s);
     }
-    (void)ipc_send(from, MSG_SETTINGS_ACK, &ack, -1);
+    role_tell(from, MSG_SETTINGS_ACK, &ack, -1);
     free(errors);
 }

@@ -18,7 +18,7 @@
 
 static bool hash_file(int fd, uint64_t *out_size, uint8_t out_digest[32])
 {
-    char chunk[65536];
+    char chunk[32768];
     struct stat st;
     struct sha256 *h;
     off_t at = 0;

@@ -38,7 +38,7 @@ static bool store_batch(struct store *s)
     }
     if (n && s->queue) {
         struct events_at at = {.seq = list[n - 1].seq};
-        (void)ipc_send(s->queue, MSG_EVENTS_AT, &at, -1);
+        role_tell(s->queue, MSG_EVENTS_AT, &at, -1);
     }
     arena_done(&a);
     return n == BATCH_EVENTS;

@@ -14,7 +14,7 @@ void store_reply(struct ipc *ch, uint64_t tag, bool more, uint8_t exit, const st
 {
     struct ctl_reply r = {.tag = tag, .more = more, .exit = exit, .json = buf_sv(json)};
 
-    (void)ipc_send(ch, MSG_CTL_REPLY, &r, -1);
+    role_tell(ch, MSG_CTL_REPLY, &r, -1);
 }
 
 void store_fail(struct ipc *ch, uint64_t tag, uint8_t exit, const char *text)

@@ -5,6 +5,7 @@
 
 #include "core/settings.h"
 #include "role/role.h"
+#include "role/tell.h"
 #include "store/db.h"
 #include "store/eventlog.h"
 

@@ -100,7 +100,7 @@ static void push(struct store *s, uint64_t revision, struct sv tree)
     struct settings_msg m = {.revision = revision, .tree = tree};
 
     if (s->queue)
-        (void)ipc_send(s->queue, MSG_SETTINGS, &m, -1);
+        role_tell(s->queue, MSG_SETTINGS, &m, -1);
 }
 
 /* The queue says what is active there. An empty or older database learns it; a newer one teaches.
@@ -221,7 +221,8 @@ static void deploy(struct store *s, struct ipc *ch, const struct ctl_req *req, c
             reply_errors(ch, req->tag, c);
         } else {
             deploy_tree(s, ch, req, buf_sv(&c->tree), store_arg(args, "comment"), "deploy");
-            (void)db_draft_set(s->db, SV(""), &info);
+            if (db_draft_set(s->db, SV(""), &info))
+                log_msg(LOG_ERROR, "store", "%s", info.text);
         }
         check_free(c);
     }
