@@ -29,33 +29,33 @@ enum tls_strength { TLS_STRENGTH_MEDIUM = 128, TLS_STRENGTH_HIGH = 256 };
     F(STR, policy)                                                                                 \
     F(STR, rule)                                                                                   \
     F(U8, severity)                                                                                \
-    F(U8, action)          /* what the rule asks for */                                            \
+    F(U8, action) /* what the rule asks for */                                                     \
     F(U32, matches)                                                                                \
-    F(STR, why)            /* "CREDIT_CARD 3 >= 1 in whole message" */
+    F(STR, why) /* "CREDIT_CARD 3 >= 1 in whole message" */
 WIRE_DECLARE(fired, FIRED_FIELDS)
 
 #define DECISION_FIELDS(F, S, L)                                                                   \
-    F(U64, revision)       /* settings revision that decided */                                    \
-    F(U8, direction)       /* enum direction */                                                    \
-    F(BOOL, analysed)      /* false only by an explicit, audited bypass */                         \
-    F(BOOL, monitor)       /* mode monitor: actions logged, not taken */                           \
-    F(U8, wanted)          /* enum action the rules asked for */                                   \
-    F(U8, action)          /* enum action taken */                                                 \
-    F(U8, hold)            /* enum hold_queue when action is QUARANTINE */                         \
-    F(BOOL, encrypt)       /* must never travel in clear */                                        \
+    F(U64, revision)  /* settings revision that decided */                                         \
+    F(U8, direction)  /* enum direction */                                                         \
+    F(BOOL, analysed) /* false only by an explicit, audited bypass */                              \
+    F(BOOL, monitor)  /* mode monitor: actions logged, not taken */                                \
+    F(U8, wanted)     /* enum action the rules asked for */                                        \
+    F(U8, action)     /* enum action taken */                                                      \
+    F(U8, hold)       /* enum hold_queue when action is QUARANTINE */                              \
+    F(BOOL, encrypt)  /* must never travel in clear */                                             \
     F(BOOL, encrypt_on_release)                                                                    \
-    F(U8, method)          /* enum method when encrypt */                                          \
+    F(U8, method) /* enum method when encrypt */                                                   \
     F(U8, backup)                                                                                  \
     F(U8, severity)                                                                                \
-    F(STR, reason)         /* one line */                                                          \
+    F(STR, reason) /* one line */                                                                  \
     L(fired, fired)
 WIRE_DECLARE(decision, DECISION_FIELDS)
 
 /* What a delivery attempt must satisfy; a session is reused only under an equal requirement. */
 #define TLS_REQ_FIELDS(F, S, L)                                                                    \
-    F(U8, level)           /* enum tls_level */                                                    \
-    F(U16, strength)       /* minimum bits, 128 or 256 */                                          \
-    F(STR, why)            /* "encrypt method tls", "route internal", "enforced entry NAME" */
+    F(U8, level)     /* enum tls_level */                                                          \
+    F(U16, strength) /* minimum bits, 128 or 256 */                                                \
+    F(STR, why)      /* "encrypt method tls", "route internal", "enforced entry NAME" */
 WIRE_DECLARE(tls_req, TLS_REQ_FIELDS)
 
 #endif

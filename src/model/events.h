@@ -39,17 +39,17 @@ enum event_kind {
 const char *event_name(uint8_t kind);
 
 #define EVENT_FIELDS(F, S, L)                                                                      \
-    F(U64, seq)            /* position in the event log, ascending */                              \
+    F(U64, seq) /* position in the event log, ascending */                                         \
     F(I64, at_ms)                                                                                  \
     F(U8, kind)                                                                                    \
-    F(U64, id)             /* queue id, 0 = none */                                                \
+    F(U64, id) /* queue id, 0 = none */                                                            \
     F(U64, parent)                                                                                 \
     F(U64, revision)                                                                               \
     F(STR, sender)                                                                                 \
     F(STR, rcpt)                                                                                   \
     F(STR, subject)                                                                                \
     F(STR, message_id)                                                                             \
-    F(STR, detail)         /* JSON object with the rest, at most 8 KiB */
+    F(STR, detail) /* JSON object with the rest, at most 8 KiB */
 WIRE_DECLARE(event, EVENT_FIELDS)
 
 #endif

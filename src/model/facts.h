@@ -19,7 +19,7 @@ enum {
     PART_ENCRYPTED = 1 << 2,  /* encrypted archive, document, S/MIME or PGP */
     PART_MALFORMED = 1 << 3,  /* MIME or charset damage */
     PART_TYPE_MISMATCH = 1 << 4,
-    PART_TRUNCATED = 1 << 5   /* a limit was reached inside it */
+    PART_TRUNCATED = 1 << 5 /* a limit was reached inside it */
 };
 
 #define PART_FIELDS(F, S, L)                                                                       \
@@ -28,17 +28,17 @@ enum {
     F(STR, true_type)     /* by content, "" = unknown */                                           \
     F(STR, name)          /* decoded file name, UTF-8, "" = none */                                \
     F(STR, charset)                                                                                \
-    F(U8, place)          /* enum part_place */                                                    \
+    F(U8, place) /* enum part_place */                                                             \
     F(U32, flags)                                                                                  \
-    F(U64, size)          /* decoded bytes */
+    F(U64, size) /* decoded bytes */
 WIRE_DECLARE(part, PART_FIELDS)
 
 #define HIT_FIELDS(F, S, L)                                                                        \
-    F(STR, classifier)    /* "CREDIT_CARD", "US_SSN" or a key phrase id of the settings */         \
-    F(U32, part)          /* index into parts */                                                   \
-    F(U32, count)         /* all matches in this part */                                           \
-    F(U32, unique)        /* distinct values in this part */                                       \
-    F(STR, masked)        /* one example with all but the last 4 digits masked; never the value */
+    F(STR, classifier) /* "CREDIT_CARD", "US_SSN" or a key phrase id of the settings */            \
+    F(U32, part)       /* index into parts */                                                      \
+    F(U32, count)      /* all matches in this part */                                              \
+    F(U32, unique)     /* distinct values in this part */                                          \
+    F(STR, masked)     /* one example with all but the last 4 digits masked; never the value */
 WIRE_DECLARE(hit, HIT_FIELDS)
 
 /* Distinct matches over the whole message, per classifier (unique over parts, not their sum). */
@@ -49,12 +49,12 @@ WIRE_DECLARE(hit, HIT_FIELDS)
 WIRE_DECLARE(total, TOTAL_FIELDS)
 
 #define FACTS_FIELDS(F, S, L)                                                                      \
-    F(U8, scan)           /* enum scan_state */                                                    \
-    F(STR, scan_error)    /* for humans, "" when SCAN_OK */                                        \
+    F(U8, scan)        /* enum scan_state */                                                       \
+    F(STR, scan_error) /* for humans, "" when SCAN_OK */                                           \
     F(U64, size)                                                                                   \
     F(U32, attachments)                                                                            \
-    F(U32, micros)        /* time of the scan */                                                   \
-    F(STR, subject)       /* decoded, UTF-8, at most 1024 bytes */                                 \
+    F(U32, micros)  /* time of the scan */                                                         \
+    F(STR, subject) /* decoded, UTF-8, at most 1024 bytes */                                       \
     L(part, parts)                                                                                 \
     L(hit, hits)                                                                                   \
     L(total, totals)

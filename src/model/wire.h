@@ -24,14 +24,14 @@ struct wire_in {
 };
 
 /* struct member of each kind */
-#define WIRE_T_U8(n) uint8_t n;
-#define WIRE_T_U16(n) uint16_t n;
-#define WIRE_T_U32(n) uint32_t n;
-#define WIRE_T_U64(n) uint64_t n;
-#define WIRE_T_I64(n) int64_t n;
-#define WIRE_T_BOOL(n) bool n;
-#define WIRE_T_STR(n) struct sv n;
-#define WIRE_T_IP(n) struct ip n;
+#define WIRE_T_U8(n)           uint8_t n;
+#define WIRE_T_U16(n)          uint16_t n;
+#define WIRE_T_U32(n)          uint32_t n;
+#define WIRE_T_U64(n)          uint64_t n;
+#define WIRE_T_I64(n)          int64_t n;
+#define WIRE_T_BOOL(n)         bool n;
+#define WIRE_T_STR(n)          struct sv n;
+#define WIRE_T_IP(n)           struct ip n;
 #define WIRE_MEMBER_F(kind, n) WIRE_T_##kind(n)
 #define WIRE_MEMBER_S(type, n) struct type n;
 #define WIRE_MEMBER_L(type, n)                                                                     \
