@@ -11,37 +11,30 @@
 #include "model/events.h"
 #include "model/facts.h"
 
-/* clang-format off: tables are aligned by hand */
+/* The tables are aligned by hand. */
+/* clang-format off */
 enum role {
-    ROLE_SUPERVISOR,
-    ROLE_SMTP,
-    ROLE_QUEUE,
-    ROLE_CONTENT,
-    ROLE_LOOKUP,
-    ROLE_STORE,
-    ROLE_WEB,
-    ROLE_KEYS,
-    ROLE_CTL /* postsealctl over the local socket */,
-    ROLES
+    ROLE_SUPERVISOR, ROLE_SMTP, ROLE_QUEUE, ROLE_CONTENT, ROLE_LOOKUP, ROLE_STORE, ROLE_WEB,
+    ROLE_KEYS, ROLE_CTL /* postsealctl over the local socket */, ROLES
 };
 const char *role_name(enum role r);
 #define R(x) (1u << ROLE_##x)
 
 /* ---- supervisor <-> child ---- */
 #define HELLO_FIELDS(F, S, L)                                                                      \
-    F(U8, role)                                                                                    \
-    F(U8, index)         /* which worker of its kind */                                            \
-        F(U8, workers)   /* how many smtp workers there are */                                     \
-        F(STR, hostname) /* from the bootstrap file */                                             \
-        F(STR, data_dir) F(BOOL, sandbox_require) F(U8, log_level) F(U8, log_format)               \
-            F(STR, database) /* "sqlite:PATH" */
+    F(U8, role) F(U8, index)    /* which worker of its kind */                                     \
+    F(U8, workers)              /* how many smtp workers there are */                              \
+    F(STR, hostname)            /* from the bootstrap file */                                      \
+    F(STR, data_dir)                                                                               \
+    F(BOOL, sandbox_require)                                                                       \
+    F(U8, log_level) F(U8, log_format)                                                             \
+    F(STR, database)            /* "sqlite:PATH" */
 WIRE_DECLARE(hello, HELLO_FIELDS)
 /* fd = one end of a socketpair to that peer (a new one replaces the old after a restart) */
 #define CHANNEL_FIELDS(F, S, L) F(U8, role) F(U8, index)
 WIRE_DECLARE(channel, CHANNEL_FIELDS)
 /* fd = listening socket */
-#define LISTENER_FIELDS(F, S, L)                                                                   \
-    F(STR, kind) /* smtp submission submissions internal https ctl */                              \
+#define LISTENER_FIELDS(F, S, L) F(STR, kind) /* smtp submission submissions internal https ctl */ \
     F(STR, address)
 WIRE_DECLARE(listener, LISTENER_FIELDS)
 /* a file read by the supervisor: "ca-bundle", "resolv.conf", "secret/NAME", "key/NAME" ... */
@@ -92,24 +85,24 @@ WIRE_DECLARE(stats, STATS_FIELDS)
 /* ---- queue <-> content ---- */
 enum job_kind { JOB_SCAN, JOB_DSN, JOB_NOTICE };
 #define DSN_RCPT_FIELDS(F, S, L)                                                                   \
-    S(rcpt, rcpt)                                                                                  \
-    F(U8, action) /* enum dsn_action of codec/dsn.h */                                             \
-        F(STR, status) F(STR, remote_mta) F(STR, diagnostic) F(STR, human) F(I64, last_attempt_ms) \
-            F(I64, will_retry_until_ms)
+    S(rcpt, rcpt) F(U8, action) /* enum dsn_action of codec/dsn.h */                               \
+    F(STR, status) F(STR, remote_mta) F(STR, diagnostic) F(STR, human) F(I64, last_attempt_ms)    \
+    F(I64, will_retry_until_ms)
 WIRE_DECLARE(dsn_rcpt, DSN_RCPT_FIELDS)
 #define JOB_FIELDS(F, S, L)                                                                        \
-    F(U64, job)                                                                                    \
-    F(U8, kind) F(U64, id) F(U64, revision) S(envelope, env)                                       \
-        F(BOOL, sealed) /* Encrypt-marked: a DSN leaks nothing (issue: four headers only) */       \
-        F(STR, reporting_mta) F(STR, from) /* of a DSN */                                          \
-        F(STR, notice)                     /* words for a human, of a DSN or notice */             \
-        L(dsn_rcpt, dsn_rcpts) F(STR, body_key) F(STR, body) /* inline, or "" with an fd */
+    F(U64, job) F(U8, kind) F(U64, id) F(U64, revision)                                            \
+    S(envelope, env)                                                                               \
+    F(BOOL, sealed)           /* Encrypt-marked: a DSN leaks nothing (issue: four headers only) */ \
+    F(STR, reporting_mta) F(STR, from) /* of a DSN */                                              \
+    F(STR, notice)            /* words for a human, of a DSN or notice */                          \
+    L(dsn_rcpt, dsn_rcpts)                                                                         \
+    F(STR, body_key)                                                                               \
+    F(STR, body)              /* inline, or "" with an fd */
 WIRE_DECLARE(job, JOB_FIELDS)
 #define JOB_DONE_FIELDS(F, S, L)                                                                   \
-    F(U64, job)                                                                                    \
-    F(STR, error)       /* "" = worked */                                                          \
-        S(facts, facts) /* of JOB_SCAN */                                                          \
-        F(STR, body)    /* of JOB_DSN and JOB_NOTICE: a complete message */
+    F(U64, job) F(STR, error) /* "" = worked */                                                    \
+    S(facts, facts)           /* of JOB_SCAN */                                                    \
+    F(STR, body)              /* of JOB_DSN and JOB_NOTICE: a complete message */
 WIRE_DECLARE(job_done, JOB_DONE_FIELDS)
 
 /* ---- lookup ---- */
@@ -137,8 +130,7 @@ WIRE_DECLARE(key_req, KEY_REQ_FIELDS)
 WIRE_DECLARE(key_reply, KEY_REPLY_FIELDS)
 
 /* ---- queue <-> store: event files (store/eventlog.h) ---- */
-#define EVENTS_AT_FIELDS(F, S, L)                                                                  \
-    F(U64, seq) /* queue -> store: written up to; store -> queue: stored */
+#define EVENTS_AT_FIELDS(F, S, L) F(U64, seq) /* queue -> store: written up to; store -> queue: stored */
 WIRE_DECLARE(events_at, EVENTS_AT_FIELDS)
 
 /* ---- postsealctl and web -> queue, store ---- */
@@ -154,37 +146,36 @@ WIRE_DECLARE(ctl_reply, CTL_REPLY_FIELDS)
 
 /*      enum          struct        max bytes  senders                           receivers */
 #define MESSAGES(X)                                                                                \
-    X(HELLO, hello, KIB(16), R(SUPERVISOR), ~R(SUPERVISOR))                                        \
-    X(CHANNEL, channel, 64, R(SUPERVISOR), ~R(SUPERVISOR))                                         \
-    X(LISTENER, listener, KIB(1), R(SUPERVISOR), ~R(SUPERVISOR))                                   \
-    X(BYTES, bytes, MIB(8), R(SUPERVISOR) | R(KEYS), ~0u)                                          \
-    X(READY, ready, 64, ~R(SUPERVISOR), R(SUPERVISOR))                                             \
-    X(KILL, kill, KIB(1), R(QUEUE), R(SUPERVISOR))                                                 \
-    X(LEVEL, level, 64, R(QUEUE) | R(SUPERVISOR), ~0u)                                             \
-    X(SETTINGS, settings_msg, MIB(64), R(STORE) | R(QUEUE), ~R(SUPERVISOR))                        \
-    X(SETTINGS_ACK, settings_ack, KIB(4), ~R(SUPERVISOR), R(QUEUE) | R(STORE))                     \
-    X(LEASE, lease, 64, R(QUEUE), R(SMTP))                                                         \
-    X(INTAKE, intake, KIB(1), R(QUEUE), R(SMTP))                                                   \
-    X(RECEIVED, received, MIB(2), R(SMTP), R(QUEUE))                                               \
-    X(COMMITTED, committed, KIB(2), R(QUEUE), R(SMTP))                                             \
-    X(FILE_ASK, file_ask, 64, R(SMTP), R(QUEUE))                                                   \
-    X(FILE_GIVE, file_give, KIB(2), R(QUEUE), R(SMTP))                                             \
-    X(FILE_DROP, file_drop, 64, R(SMTP), R(QUEUE))                                                 \
-    X(DELIVER, delivery, MIB(2), R(QUEUE), R(SMTP))                                                \
-    X(ATTEMPT_DONE, outcome, MIB(2), R(SMTP), R(QUEUE))                                            \
-    X(ATTEMPT_ACK, attempt_ack, 64, R(QUEUE), R(SMTP))                                             \
-    X(STATS, stats, KIB(64), ~R(CTL), R(QUEUE))                                                    \
-    X(EVENT, event, KIB(16), R(SMTP), R(QUEUE))                                                    \
-    X(JOB, job, MIB(4), R(QUEUE), R(CONTENT))                                                      \
-    X(JOB_DONE, job_done, MIB(4), R(CONTENT), R(QUEUE))                                            \
-    X(ASK, ask, KIB(8), R(SMTP) | R(QUEUE) | R(WEB), R(LOOKUP))                                    \
-    X(ANSWER, answer_msg, KIB(8), R(LOOKUP), R(SMTP) | R(QUEUE) | R(WEB))                          \
-    X(KEY_REQ, key_req, KIB(64), R(SMTP) | R(QUEUE) | R(WEB) | R(CTL), R(KEYS))                    \
-    X(KEY_REPLY, key_reply, KIB(256), R(KEYS), ~R(SUPERVISOR))                                     \
-    X(EVENTS_AT, events_at, 64, R(QUEUE) | R(STORE), R(QUEUE) | R(STORE))                          \
-    X(CTL_REQ, ctl_req, MIB(64), R(CTL) | R(WEB) | R(STORE) | R(QUEUE),                            \
-      R(QUEUE) | R(STORE) | R(KEYS))                                                               \
-    X(CTL_REPLY, ctl_reply, MIB(64), R(QUEUE) | R(STORE) | R(KEYS), ~R(SUPERVISOR))
+    X(HELLO,        hello,        KIB(16),  R(SUPERVISOR),                       ~R(SUPERVISOR))   \
+    X(CHANNEL,      channel,      64,       R(SUPERVISOR),                       ~R(SUPERVISOR))   \
+    X(LISTENER,     listener,     KIB(1),   R(SUPERVISOR),                       ~R(SUPERVISOR))   \
+    X(BYTES,        bytes,        MIB(8),   R(SUPERVISOR) | R(KEYS),             ~0u)              \
+    X(READY,        ready,        64,       ~R(SUPERVISOR),                      R(SUPERVISOR))    \
+    X(KILL,         kill,         KIB(1),   R(QUEUE),                            R(SUPERVISOR))    \
+    X(LEVEL,        level,        64,       R(QUEUE) | R(SUPERVISOR),            ~0u)              \
+    X(SETTINGS,     settings_msg, MIB(64),  R(STORE) | R(QUEUE),                 ~R(SUPERVISOR))   \
+    X(SETTINGS_ACK, settings_ack, KIB(4),   ~R(SUPERVISOR),                      R(QUEUE) | R(STORE)) \
+    X(LEASE,        lease,        64,       R(QUEUE),                            R(SMTP))          \
+    X(INTAKE,       intake,       KIB(1),   R(QUEUE),                            R(SMTP))          \
+    X(RECEIVED,     received,     MIB(2),   R(SMTP),                             R(QUEUE))         \
+    X(COMMITTED,    committed,    KIB(2),   R(QUEUE),                            R(SMTP))          \
+    X(FILE_ASK,     file_ask,     64,       R(SMTP),                             R(QUEUE))         \
+    X(FILE_GIVE,    file_give,    KIB(2),   R(QUEUE),                            R(SMTP))          \
+    X(FILE_DROP,    file_drop,    64,       R(SMTP),                             R(QUEUE))         \
+    X(DELIVER,      delivery,     MIB(2),   R(QUEUE),                            R(SMTP))          \
+    X(ATTEMPT_DONE, outcome,      MIB(2),   R(SMTP),                             R(QUEUE))         \
+    X(ATTEMPT_ACK,  attempt_ack,  64,       R(QUEUE),                            R(SMTP))          \
+    X(STATS,        stats,        KIB(64),  ~R(CTL),                             R(QUEUE))         \
+    X(EVENT,        event,        KIB(16),  R(SMTP),                             R(QUEUE))         \
+    X(JOB,          job,          MIB(4),   R(QUEUE),                            R(CONTENT))       \
+    X(JOB_DONE,     job_done,     MIB(4),   R(CONTENT),                          R(QUEUE))         \
+    X(ASK,          ask,          KIB(8),   R(SMTP) | R(QUEUE) | R(WEB),         R(LOOKUP))        \
+    X(ANSWER,       answer_msg,   KIB(8),   R(LOOKUP),                           R(SMTP) | R(QUEUE) | R(WEB)) \
+    X(KEY_REQ,      key_req,      KIB(64),  R(SMTP) | R(QUEUE) | R(WEB) | R(CTL), R(KEYS))         \
+    X(KEY_REPLY,    key_reply,    KIB(256), R(KEYS),                             ~R(SUPERVISOR))   \
+    X(EVENTS_AT,    events_at,    64,       R(QUEUE) | R(STORE),                 R(QUEUE) | R(STORE)) \
+    X(CTL_REQ,      ctl_req,      MIB(64),  R(CTL) | R(WEB) | R(STORE) | R(QUEUE), R(QUEUE) | R(STORE) | R(KEYS)) \
+    X(CTL_REPLY,    ctl_reply,    MIB(64),  R(QUEUE) | R(STORE) | R(KEYS),       ~R(SUPERVISOR))
 
 /* clang-format on */
 enum message {

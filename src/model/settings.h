@@ -14,86 +14,92 @@
 #include "model/decision.h"
 #include "model/delivery.h"
 
-/* clang-format off: the table is aligned by hand */
+/* clang-format off */
 /* kinds: U(min,max,default)  B(default)  T(maxlen,default)  E(enum name table,default) */
 /*    file         key                        kind and range                    doc */
 #define SETTINGS(U, B, T, E)                                                                       \
-    T(general, fqdn, 255, "",                                                                      \
-      "Name of this gateway in greeting, EHLO, links; empty = host name of the bootstrap file")    \
-    T(general, administrator_address, 254, "",                                                     \
+    T(general,    fqdn,                       255, "",                                             \
+      "Name of this gateway in greeting, EHLO, links; empty = host name of the bootstrap file")   \
+    T(general,    administrator_address,      254, "",                                             \
       "Address of the administrator for notices; empty = postmaster@fqdn")                         \
-    T(general, sender_address, 254, "",                                                            \
+    T(general,    sender_address,             254, "",                                             \
       "From address of notifications; empty = mailer-daemon@fqdn")                                 \
-    E(encryption, method, method, METHOD_TLS,                                                      \
-      "How messages marked Encrypt travel: tls (service, thirdparty, portal: not yet available)")  \
-    E(encryption, backup, backup, METHOD_NONE,                                                     \
+    E(encryption, method,                     method, METHOD_TLS,                                  \
+      "How messages marked Encrypt travel: tls (service, thirdparty, portal: not yet available)") \
+    E(encryption, backup,                     backup, METHOD_NONE,                                 \
       "Second method when TLS fails: none (service, thirdparty, portal: not yet available)")       \
-    E(encryption, level, tls_level, TLS_LEVEL_ENCRYPT,                                             \
+    E(encryption, level,                      tls_level, TLS_LEVEL_ENCRYPT,                        \
       "What mandatory TLS demands of the next hop (certificate name, chain)")                      \
-    E(encryption, strength, tls_strength, TLS_STRENGTH_MEDIUM,                                     \
+    E(encryption, strength,                   tls_strength, TLS_STRENGTH_MEDIUM,                   \
       "medium = at least 128 bits, high = at least 256 bits")                                      \
-    U(delivery, retry_interval_min, 1, 1440, 15,                                                   \
+    U(delivery,   retry_interval_min,         1, 1440, 15,                                         \
       "Minutes to the first retry; each gap is twice the one before")                              \
-    U(delivery, max_retry_min, 1, 43200, 1440,                                                     \
+    U(delivery,   max_retry_min,              1, 43200, 1440,                                      \
       "Minutes after which undelivered mail is returned; a last attempt is made at the end")       \
-    T(delivery, ndr_failure_address, 254, "",                                                      \
-      "Told when a non-delivery report itself cannot be delivered; empty = administrator")         \
-    U(delivery, delay_warning_min, 0, 43200, 240,                                                  \
+    T(delivery,   ndr_failure_address,        254, "",                                             \
+      "Told when a non-delivery report itself cannot be delivered; empty = administrator")        \
+    U(delivery,   delay_warning_min,          0, 43200, 240,                                       \
       "Minutes until the sender is told of a delay; 0 = never")                                    \
-    U(delivery, destination_concurrency, 1, 500, 20, "Parallel connections to one destination")    \
-    U(delivery, recipients_per_transaction, 1, 1000, 100, "RCPT commands in one transaction out")  \
-    U(delivery, connection_reuse, 1, 10000, 100, "Messages sent over one connection")              \
-    U(delivery, connection_idle_s, 0, 300, 5, "Seconds an idle connection out is kept for reuse")  \
-    U(delivery, connect_timeout_s, 1, 300, 30, "TCP connect, per address")                         \
-    U(delivery, greeting_timeout_s, 1, 600, 300, "Greeting (RFC 5321 4.5.3.2)")                    \
-    U(delivery, command_timeout_s, 1, 600, 300, "EHLO, MAIL, RCPT, STARTTLS")                      \
-    U(delivery, data_timeout_s, 1, 600, 120, "DATA command and each block")                        \
-    U(delivery, end_of_data_timeout_s, 1, 1800, 600, "Reply to the final dot")                     \
-    U(conn, per_ip, 1, 500, 10,                                                                    \
-      "Simultaneous connections from one address (IPv6: one /64); trusted addresses exempt")       \
-    U(conn, max_total, 10, 100000, 10000,                                                          \
+    U(delivery,   destination_concurrency,    1, 500, 20,                                          \
+      "Parallel connections to one destination")                                                   \
+    U(delivery,   recipients_per_transaction, 1, 1000, 100,                                        \
+      "RCPT commands in one transaction out")                                                      \
+    U(delivery,   connection_reuse,           1, 10000, 100,                                       \
+      "Messages sent over one connection")                                                         \
+    U(delivery,   connection_idle_s,          0, 300, 5,                                           \
+      "Seconds an idle connection out is kept for reuse")                                          \
+    U(delivery,   connect_timeout_s,          1, 300, 30, "TCP connect, per address")              \
+    U(delivery,   greeting_timeout_s,         1, 600, 300, "Greeting (RFC 5321 4.5.3.2)")          \
+    U(delivery,   command_timeout_s,          1, 600, 300, "EHLO, MAIL, RCPT, STARTTLS")           \
+    U(delivery,   data_timeout_s,             1, 600, 120, "DATA command and each block")          \
+    U(delivery,   end_of_data_timeout_s,      1, 1800, 600, "Reply to the final dot")              \
+    U(conn,       per_ip,                     1, 500, 10,                                          \
+      "Simultaneous connections from one address (IPv6: one /64); trusted addresses exempt")      \
+    U(conn,       max_total,                  10, 100000, 10000,                                   \
       "Simultaneous connections of one worker; one fifth is kept for trusted addresses")           \
-    U(conn, timeout_s, 1, 43200, 300, "Idle time until 421")                                       \
-    U(conn, first_mail_s, 1, 3600, 60, "Time until the first MAIL command")                        \
-    U(conn, handshake_timeout_s, 1, 300, 20, "TLS handshake")                                      \
-    U(conn, session_max_s, 60, 86400, 1800, "Whole session unless it makes progress")              \
-    U(conn, data_min_rate, 0, 1000000, 1000,                                                       \
+    U(conn,       timeout_s,                  1, 43200, 300, "Idle time until 421")                \
+    U(conn,       first_mail_s,               1, 3600, 60, "Time until the first MAIL command")    \
+    U(conn,       handshake_timeout_s,        1, 300, 20, "TLS handshake")                         \
+    U(conn,       session_max_s,              60, 86400, 1800,                                     \
+      "Whole session unless it makes progress")                                                    \
+    U(conn,       data_min_rate,              0, 1000000, 1000,                                    \
       "Bytes a second that a sender must reach in DATA, over 30 s; 0 = off")                       \
-    U(conn, pregreet_ms, 0, 10000, 0,                                                              \
+    U(conn,       pregreet_ms,                0, 10000, 0,                                         \
       "Greeting delay for addresses that are not trusted; who talks first is refused")             \
-    U(conn, tarpit_ms, 0, 10000, 1000,                                                             \
+    U(conn,       tarpit_ms,                  0, 10000, 1000,                                      \
       "Delay of each error reply, times the number of errors; trusted addresses exempt")           \
-    U(conn, max_errors, 1, 100, 10, "Errors until 421")                                            \
-    U(conn, messages, 1, 100000, 1000, "Messages in one connection")                               \
-    U(msg, max_kb, 1, 102400, 10240, "Largest message, KiB")                                       \
-    U(msg, max_session_kb, 1, 204800, 20480,                                                       \
+    U(conn,       max_errors,                 1, 100, 10, "Errors until 421")                      \
+    U(conn,       messages,                   1, 100000, 1000, "Messages in one connection")       \
+    U(msg,        max_kb,                     1, 102400, 10240, "Largest message, KiB")            \
+    U(msg,        max_session_kb,             1, 204800, 20480,                                    \
       "Data of one connection, KiB; trusted addresses exempt")                                     \
-    U(msg, max_recipients, 1, 1000, 1000, "Recipients of one message")                             \
-    U(msg, max_hops, 5, 200, 50, "Received fields until 5.4.6")                                    \
-    U(msg, max_header_kb, 16, 4096, 256, "Header section, KiB")                                    \
-    B(tls, offer, true, "Offer STARTTLS on the MX listener")                                       \
-    E(tls, min_version, tls_version, 0x0303, "tls1.2 or tls1.3")                                   \
-    B(tls, prefer_rsa, false, "Present the RSA certificate first")                                 \
-    B(submission, require_tls, true, "No AUTH and no MAIL without TLS on 587")                     \
-    U(submission, auth_failures, 1, 20, 3, "Failed AUTH until 421")                                \
-    E(relay, outbound, relay, RELAY_TRUSTED,                                                       \
+    U(msg,        max_recipients,             1, 1000, 1000, "Recipients of one message")          \
+    U(msg,        max_hops,                   5, 200, 50, "Received fields until 5.4.6")           \
+    U(msg,        max_header_kb,              16, 4096, 256, "Header section, KiB")                \
+    B(tls,        offer,                      true, "Offer STARTTLS on the MX listener")           \
+    E(tls,        min_version,                tls_version, 0x0303, "tls1.2 or tls1.3")             \
+    B(tls,        prefer_rsa,                 false, "Present the RSA certificate first")          \
+    B(submission, require_tls,                true, "No AUTH and no MAIL without TLS on 587")      \
+    U(submission, auth_failures,              1, 20, 3, "Failed AUTH until 421")                   \
+    E(relay,      outbound,                   relay, RELAY_TRUSTED,                                \
       "Who may send to outside domains: trusted (Trusted IP, Encryption Gateway, AUTH)")           \
-    B(relay, trusted_bypass_analysis, false,                                                       \
+    B(relay,      trusted_bypass_analysis,    false,                                               \
       "Skip analysis of mail from trusted addresses between outside domains (audited)")            \
-    E(dlp, inbound, dlp_mode, DLP_ENFORCE, "monitor or enforce")                                   \
-    E(dlp, outbound, dlp_mode, DLP_ENFORCE, "monitor or enforce")                                  \
-    E(dlp, internal, dlp_mode, DLP_ENFORCE, "monitor or enforce")                                  \
-    U(content, scan_timeout_s, 1, 600, 60, "Time limit of one scan")                               \
-    U(content, max_depth, 1, 200, 50, "MIME nesting")                                              \
-    U(content, max_parts, 1, 100000, 5000, "MIME parts")                                           \
-    U(content, max_text_kb, 64, 1048576, 65536, "Decoded text of a message, KiB")                  \
-    E(exceptions, on_scan_failure, exception_action, EXCEPTION_HOLD,                               \
+    E(dlp,        inbound,                    dlp_mode, DLP_ENFORCE, "monitor or enforce")         \
+    E(dlp,        outbound,                   dlp_mode, DLP_ENFORCE, "monitor or enforce")         \
+    E(dlp,        internal,                   dlp_mode, DLP_ENFORCE, "monitor or enforce")         \
+    U(content,    scan_timeout_s,             1, 600, 60, "Time limit of one scan")                \
+    U(content,    max_depth,                  1, 200, 50, "MIME nesting")                          \
+    U(content,    max_parts,                  1, 100000, 5000, "MIME parts")                       \
+    U(content,    max_text_kb,                64, 1048576, 65536, "Decoded text of a message, KiB") \
+    E(exceptions, on_scan_failure,            exception_action, EXCEPTION_HOLD,                    \
       "hold in the exception queue, or encrypt; never passes as clean")                            \
-    U(tracking, keep_days, 1, 3650, 30, "Retention of tracking by age")                            \
-    U(tracking, keep_mb, 10, 1048576, 2048, "Retention of tracking by size")                       \
-    T(dns, servers, 512, "", "Resolvers \"127.0.0.1:53, ...\"; empty = those of resolv.conf")      \
-    U(dns, timeout_ms, 100, 30000, 700, "One query")                                               \
-    U(dns, tries, 1, 10, 3, "Queries until temporary failure")
+    U(tracking,   keep_days,                  1, 3650, 30, "Retention of tracking by age")         \
+    U(tracking,   keep_mb,                    10, 1048576, 2048, "Retention of tracking by size")  \
+    T(dns,        servers,                    512, "",                                             \
+      "Resolvers \"127.0.0.1:53, ...\"; empty = those of resolv.conf")                             \
+    U(dns,        timeout_ms,                 100, 30000, 700, "One query")                        \
+    U(dns,        tries,                      1, 10, 3, "Queries until temporary failure")
 
 /* One row per file of scalar settings: name and the heading of its canonical text. */
 #define SETTINGS_FILES(X)                                                                          \
