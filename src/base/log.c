@@ -71,6 +71,11 @@ void log_set_fd(int fd)
     state.fd = fd;
 }
 
+void log_set_journal(int fd)
+{
+    state.journal = fd;
+}
+
 void log_set_level(enum log_level level)
 {
     state.level = level;

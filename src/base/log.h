@@ -45,7 +45,8 @@ void log_msg(enum log_level level, const char *event, const char *fmt, ...) PRIN
 /* Lines are gathered in memory and written by log_flush (call once per loop turn) or when 16 KiB
  * are waiting; errors are written at once. */
 void log_flush(void);
-void log_set_fd(int fd);    /* instead of stderr; for tests and tools */
-uint64_t log_dropped(void); /* lines lost because nobody read them */
+void log_set_fd(int fd);      /* instead of stderr; for tests and tools */
+void log_set_journal(int fd); /* connected datagram socket instead of journald's; for tests */
+uint64_t log_dropped(void);   /* lines lost because nobody read them */
 
 #endif

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <jansson.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static int fds[2];
@@ -164,12 +165,41 @@ static void test_stuck_reader(void **state)
     assert_non_null(strstr(written(), "alive"));
 }
 
+static void test_journal_fields(void **state)
+{
+    int pair[2];
+    char want[300];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair), 0);
+    log_set_journal(pair[0]);
+    log_init(LOG_JOURNAL, "queue", "h");
+    struct log_line l = log_begin(LOG_WARN, "held");
+    log_text(&l, "0A: held");
+    log_kv(&l, "rule-id", SV("a\nMESSAGE=x"));
+    log_kv_u64(&l, "n", 5);
+    log_end(&l);
+    ssize_t n = recv(pair[1], text, sizeof(text) - 1, MSG_DONTWAIT);
+
+    text[n > 0 ? n : 0] = '\0';
+    (void)snprintf(want, sizeof(want),
+                   "PRIORITY=4\nSYSLOG_IDENTIFIER=postseal/queue\nSYSLOG_PID=%d\n"
+                   "POSTSEAL_EVENT=held\nMESSAGE=0A: held rule-id=\"a\\x0aMESSAGE=x\" n=5\n"
+                   "POSTSEAL_RULE_ID=a\\x0aMESSAGE=x\nPOSTSEAL_N=5\n",
+                   (int)getpid());
+    assert_string_equal(text, want);
+    log_set_journal(-1);
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_text_line), TEST(test_levels),      TEST(test_no_forged_lines),
-        TEST(test_json_line), TEST(test_long_values), TEST(test_stuck_reader),
+        TEST(test_text_line),      TEST(test_levels),      TEST(test_no_forged_lines),
+        TEST(test_json_line),      TEST(test_long_values), TEST(test_stuck_reader),
+        TEST(test_journal_fields),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
