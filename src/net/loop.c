@@ -142,6 +142,11 @@ void loop_stop(struct loop *l)
     uv_stop(&l->uv);
 }
 
+void *loop_uv(struct loop *l)
+{
+    return &l->uv;
+}
+
 struct clock loop_clock(const struct loop *l)
 {
     struct clock_cache *c = l->clock;

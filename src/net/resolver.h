@@ -23,13 +23,15 @@ struct resolver;
 NODISCARD enum err resolver_new(struct loop *l, struct sv servers, struct sv resolv_conf,
                                 uint32_t timeout_ms, uint32_t tries, struct resolver **out_r,
                                 struct errinfo *info);
-void resolver_free(struct resolver *r); /* pending queries are answered DNS_TEMP */
+/* Pending queries are answered DNS_TEMP. Not inside one of the callbacks below. */
+void resolver_free(struct resolver *r);
 
 typedef void dns_addrs_fn(void *ctx, enum dns_result result, const struct dns_addr *addrs, size_t n);
 /* Addresses of the domain's mail hosts, by preference; equal ones shuffled. May call back at once. */
 void resolver_mx(struct resolver *r, struct sv domain, dns_addrs_fn *fn, void *ctx);
 /* Addresses of one host; an address literal answers itself. */
 void resolver_host(struct resolver *r, struct sv host, dns_addrs_fn *fn, void *ctx);
+/* The name that the address claims and that leads back to it; DNS_NONE when there is none. */
 typedef void dns_name_fn(void *ctx, enum dns_result result, struct sv name);
 void resolver_ptr(struct resolver *r, const struct ip *ip, dns_name_fn *fn, void *ctx);
 
