@@ -128,16 +128,11 @@ enum err spool_done(struct spool *sp, uint64_t id)
 
 void spool_commit(struct spool *sp, void (*done)(void *arg, enum err err), void *arg)
 {
-    struct waiter w = {done, arg, ERR_OK};
-
-    if (!sp->cur.n && sp->writing && !sp->wr.rolled && !sp->wr.failed) {
-        waiters_add(&sp->wr.waiters, w); /* all that it waits for is in flight already */
-        sp->wr.covered = sp->wr.n;
-        return;
-    }
-    waiters_add(&sp->cur.waiters, w);
-    sp->cur.covered = sp->cur.n;
-    commit_pump(sp);
+    if (!sp->cur.n && sp->writing &&
+        !sp->wr.failed) /* all that it waits for is in flight already */
+        waiters_add(&sp->wr.waiters, (struct waiter){done, arg, ERR_OK});
+    else
+        commit_add(sp, done, arg);
 }
 
 /* ---- reading ---- */

@@ -227,18 +227,17 @@ static void close_active(struct spool *sp)
     sp->active = NONE;
 }
 
-/* Records that nobody had committed yet went down with the batch: the commit that will speak for
- * them must fail too, and what it covers besides. */
 static void rollback(struct spool *sp)
 {
     struct batch *b = &sp->wr;
 
-    if (b->covered < b->n && !sp->cur.failed)
-        sp->cur.failed = b->failed;
     for (size_t i = b->n; i-- > 0;)
         unapply(sp, &b->units[i], i < b->written);
-    if (b->written)
+    if (b->written) {
         close_active(sp);
+        sp->unsealed = true;
+        sp->retry_at = 0;
+    }
     sp->next_lsn = b->first_lsn;
     sp->durable_lsn = b->first_lsn - 1;
     b->rolled = true;
@@ -359,6 +358,7 @@ static void life_begun(struct spool *sp, int result)
         return;
     }
     close_active(sp);
+    sp->unsealed = false;
     sp->active = s->number;
     s->state = SEG_ACTIVE;
     if (sp->refusing) {
@@ -480,21 +480,43 @@ static void failed_step(struct spool *sp)
     finish(sp);
 }
 
+/* What was appended after the last commit call stays for the next batch, so that the records of one
+ * commit are in one batch and fail or live together. */
+static void batch_split(struct batch *from, struct batch *to)
+{
+    size_t n = from->n - from->covered;
+
+    if (!n)
+        return;
+    uint32_t at = from->units[from->covered].at;
+    if (buf_append(&to->bytes, from->bytes.p + at, from->bytes.n - at))
+        abort();
+    to->units = spool_grow(to->units, &to->cap, n, sizeof(*to->units));
+    memcpy(to->units, from->units + from->covered, n * sizeof(*to->units));
+    for (size_t i = 0; i < n; i++)
+        to->units[i].at -= at;
+    to->n = n;
+    from->n = from->covered;
+    from->bytes.n = at;
+}
+
 static void batch_take(struct spool *sp)
 {
     struct batch b = sp->wr;
 
     sp->wr = sp->cur;
     sp->cur = b;
+    batch_split(&sp->wr, &sp->cur);
     sp->writing = true;
     sp->wr.first_lsn = sp->next_lsn;
-    if (sp->refusing && !sp->wr.failed)
+    if (sp->refusing)
         sp->wr.failed = ERR_IO;
 }
 
-void commit_quiet(struct spool *sp, void (*done)(void *arg, enum err err), void *arg)
+void commit_add(struct spool *sp, void (*done)(void *arg, enum err err), void *arg)
 {
     waiters_add(&sp->cur.waiters, (struct waiter){done, arg, ERR_OK});
+    sp->cur.covered = sp->cur.n;
     commit_pump(sp);
 }
 
@@ -523,7 +545,7 @@ void commit_drain(struct spool *sp)
 {
     sp->closing = true;
     if (sp->cur.n)
-        waiters_add(&sp->cur.waiters, (struct waiter){ignore, NULL, ERR_OK});
+        commit_add(sp, ignore, NULL);
     commit_pump(sp);
     while (sp->busy) {
         struct token *t = sp->batch_token;

@@ -102,7 +102,7 @@ static int dk_open(void *ctx, const char *name, int flags)
         return sys;
     if (!n && !(flags & O_CREAT))
         return -ENOENT;
-    if (n && flags & O_TRUNC) {
+    if (n && flags & O_TRUNC && d->f[n->file].cap) {
         memset(d->f[n->file].now, 0, d->f[n->file].cap);
         memset(d->f[n->file].dirty, 1, d->f[n->file].cap / DISK_SECTOR);
         d->f[n->file].size = 0;
@@ -362,7 +362,8 @@ void disk_cut(struct disk *d)
         if (!f->used)
             continue;
         settle(d, f, true);
-        memcpy(f->now, f->durable, f->cap);
+        if (f->cap)
+            memcpy(f->now, f->durable, f->cap);
         f->size = f->durable_size;
     }
     collect(d);

@@ -111,7 +111,7 @@ struct batch {
     struct unit *units;
     size_t n, cap, written;
     struct waiters waiters;
-    size_t covered; /* units that a caller's commit speaks for */
+    size_t covered; /* units that a commit speaks for */
     uint64_t first_lsn;
     enum err failed;
     bool rolled; /* failed and undone; only its waiters are left */
@@ -150,6 +150,7 @@ struct spool {
     struct waiters late; /* finished, to be told outside of the caller's call */
     uint32_t failures;
     bool refusing;
+    bool unsealed;    /* a failed batch may be on disk and no later life makes it void yet */
     int64_t retry_at; /* 0 = to be set */
 
     enum side side;
@@ -196,8 +197,7 @@ NODISCARD enum err batch_add(struct spool *sp, uint32_t msg, enum rec_kind kind,
 void batch_free(struct batch *b);
 void commit_pump(struct spool *sp);
 void commit_late(struct spool *sp); /* tells the waiters of finished batches */
-/* Commits for the spool's own sake: speaks for nobody's records. */
-void commit_quiet(struct spool *sp, void (*done)(void *arg, enum err err), void *arg);
+void commit_add(struct spool *sp, void (*done)(void *arg, enum err err), void *arg);
 void commit_drain(struct spool *sp); /* blocking, for spool_close */
 void commit_retry(struct spool *sp); /* refusing: try to begin a life */
 NODISCARD int spool_sync_start(struct spool *sp, int fd, struct token **slot,

@@ -108,11 +108,12 @@ static void on_alarm(void *ctx, const struct errinfo *what)
     }
 }
 
-static void answer(struct model *m, enum op *op, uint64_t at, uint64_t number, enum err err)
+static uint32_t answer(enum op *op, uint64_t at, uint64_t number, enum err err)
 {
-    (void)m;
-    if (*op == OP_PENDING && at < number)
-        *op = err ? OP_FAILED : OP_ACKED;
+    if (*op != OP_PENDING || at >= number)
+        return 0;
+    *op = err ? OP_FAILED : OP_ACKED;
+    return 1;
 }
 
 /* A later successful commit makes failed records void for good. */
@@ -132,16 +133,17 @@ static void on_commit(void *arg, enum err err)
 {
     struct ticket *t = arg;
     struct model *m = t->m;
+    uint32_t n = 0;
 
     for (uint32_t i = 0; i < IDS; i++) {
         struct item *it = &m->it[i];
-        answer(m, &it->put, it->put_at, t->number, err);
-        answer(m, &it->done, it->done_at, t->number, err);
+        n += answer(&it->put, it->put_at, t->number, err);
+        n += answer(&it->done, it->done_at, t->number, err);
         for (uint32_t v = 1; v <= it->states; v++)
-            answer(m, &it->state[v], it->state_at[v], t->number, err);
-        if (!err)
-            seal(it);
+            n += answer(&it->state[v], it->state_at[v], t->number, err);
     }
+    for (uint32_t i = 0; i < IDS && !err && n; i++)
+        seal(&m->it[i]);
     m->acked_commits += !err;
     if (err)
         CHECK(m, m->faults);
@@ -282,7 +284,7 @@ static void op_state(struct model *m, uint32_t id)
     le32_put(p, v);
     enum err err = spool_state(m->sp, id, sv_of(p, 4 + (v * 37) % 300));
     if (err == ERR_NOTFOUND) {
-        CHECK(m, it->put == OP_FAILED || it->done == OP_PENDING || it->done == OP_ACKED);
+        CHECK(m, it->put != OP_ACKED || it->done == OP_PENDING || it->done == OP_ACKED);
         return;
     }
     if (err) {
@@ -302,7 +304,7 @@ static void op_done(struct model *m, uint32_t id)
         return;
     enum err err = spool_done(m->sp, id);
     if (err == ERR_NOTFOUND) {
-        CHECK(m, it->put == OP_FAILED || it->done == OP_PENDING || it->done == OP_ACKED);
+        CHECK(m, it->put != OP_ACKED || it->done == OP_PENDING || it->done == OP_ACKED);
         return;
     }
     if (err) {

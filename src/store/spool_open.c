@@ -7,9 +7,10 @@
  *    written (nothing is freed before the first). If one is missing or damaged there is an alarm:
  *    nothing is lost, but a message that ended long ago may come back.
  * 3. Replay of each life in order of sequence, up to the first LSN of any later life.
- * 4. What was accepted may still be in the page cache only (the process was killed): the files that
- *    were replayed are synced before anything is built on them. No life is continued; the next
- *    commit begins a new one, which makes void whatever lies behind the tail.
+ * 4. What was accepted may still be in the page cache only (the process was killed): the last batch
+ *    is written again and the files that were replayed are synced before anything is built on them.
+ * No life is continued; the next commit begins a new one, which makes void whatever lies behind the
+ * tail.
  * 5. Large-body files that no message names are removed, unless there was damage: then they may be
  *    the remains of a message.
  */
@@ -41,6 +42,7 @@ struct opening {
     bool unsure;            /* damage: remove no files */
     enum err fatal;         /* not damage but trouble that may pass: better not to start */
     struct seg *seg;        /* being replayed */
+    uint64_t batch_off, batch_durable; /* where the last batch of this life begins */
     struct group g;
 };
 
@@ -218,6 +220,10 @@ static void replay_record(void *ctx, const struct rec *r, uint64_t off, char *p)
     uint32_t msg = index_find(ix, r->id);
 
     (void)p;
+    if (r->durable != o->batch_durable) {
+        o->batch_durable = r->durable;
+        o->batch_off = off;
+    }
     o->sp->tail_bytes += rec_size(r->length);
     switch (r->kind) {
     case REC_BODY:
@@ -250,6 +256,26 @@ static void replay_lost(void *ctx, uint64_t off, uint64_t from_lsn, uint64_t to_
     damage(o, "records lost, from and to sequence number", from_lsn, to_lsn);
 }
 
+/* What was read may be in the page cache only, and after a failed sync not even dirty there: the
+ * kernel would call it synced while the disk never had it. So the header and the last batch of the
+ * last life are written once more, byte for byte, before they are believed to be durable. */
+static int write_again(struct opening *o, struct seg *s, uint64_t end)
+{
+    const struct spool_io *io = &o->sp->c.io;
+    uint8_t head[SPOOL_HEAD];
+    char part[32768];
+
+    life_encode(&s->life, head);
+    int sys = seg_full_pwrite(io, s->fd, head, sizeof(head), 0);
+    for (uint64_t at = o->batch_off; at < end && !sys; at += sizeof(part)) {
+        size_t n = end - at < sizeof(part) ? (size_t)(end - at) : sizeof(part);
+        if (!seg_full_pread(io, s->fd, part, n, (int64_t)at))
+            return -EIO;
+        sys = seg_full_pwrite(io, s->fd, part, n, (int64_t)at);
+    }
+    return sys;
+}
+
 static void replay_seg(struct opening *o, struct seg *s, uint64_t limit)
 {
     struct spool *sp = o->sp;
@@ -267,6 +293,8 @@ static void replay_seg(struct opening *o, struct seg *s, uint64_t limit)
     if (!replay_init(&r, &sp->c.io, &s->life, s->fd))
         abort();
     o->seg = s;
+    o->batch_off = range.off;
+    o->batch_durable = UINT64_MAX;
     o->g = (struct group){.next = UINT16_MAX};
     sp->next_lsn = replay_life(&r, &range, &calls, &end);
     if (limit != UINT64_MAX && sp->next_lsn < limit)
@@ -276,7 +304,9 @@ static void replay_seg(struct opening *o, struct seg *s, uint64_t limit)
     sp->applied_seg = s->number;
     sp->applied_off = (uint32_t)end;
     sp->applied_sequence = s->life.sequence;
-    int sys = sp->c.io.sync(sp->c.io.ctx, s->fd);
+    int sys = limit == UINT64_MAX ? write_again(o, s, end) : 0;
+    if (!sys)
+        sys = sp->c.io.sync(sp->c.io.ctx, s->fd);
     if (sys)
         spool_alarm(sp, ERR_IO, -sys, "a replayed segment could not be synced");
 }

@@ -260,13 +260,14 @@ static void copy_slice(struct spool *sp)
     }
     if (bytes) {
         sp->copying = true;
-        commit_quiet(sp, copied, sp);
+        commit_add(sp, copied, sp);
     }
 }
 
 static bool step_copy(struct spool *sp)
 {
-    if (sp->copying || sp->refusing || sp->now < sp->copy_after || sp->writing)
+    /* not between a caller's records and its commit: they would be committed behind its back */
+    if (sp->copying || sp->refusing || sp->now < sp->copy_after || sp->cur.n > sp->cur.covered)
         return false;
     if (sp->victim == NONE) {
         sp->victim = victim_choose(sp);
@@ -294,7 +295,7 @@ static bool step_copy(struct spool *sp)
 
 static void step_retry(struct spool *sp)
 {
-    if (!sp->refusing || sp->busy)
+    if ((!sp->refusing && !sp->unsealed) || sp->busy)
         return;
     if (!sp->retry_at)
         sp->retry_at = sp->now + SPOOL_RETRY_MS;
