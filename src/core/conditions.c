@@ -3,6 +3,7 @@
  * out of range is never followed. What was not seen is UNKNOWN, and UNKNOWN is never taken for NO.
  */
 #include "core/conditions.h"
+#include "base/hash.h"
 #include "codec/mailaddr.h"
 
 static char lower(char ch)
@@ -35,18 +36,27 @@ bool wildcard_match(struct sv pattern, struct sv text)
     return p == pattern.n;
 }
 
-/* Distinct domains among the recipients. Quadratic in distinct domains only up to RCPTS_MAX. */
+/* No threshold asks for more than 999 (settings), so counting may stop behind it. */
+#define DESTINATIONS_MAX  1000u
+#define DESTINATION_SLOTS 2048u
+
+/* Distinct domains among the recipients; a hash table of indices, since this runs once for each
+ * recipient of a message. */
 static uint32_t count_destinations(const struct envelope *env)
 {
+    static const uint8_t key[16] = {0};
+    uint32_t slots[DESTINATION_SLOTS] = {0}; /* index + 1 */
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < env->n_rcpts; i++) {
+    for (uint32_t i = 0; i < env->n_rcpts && n < DESTINATIONS_MAX; i++) {
         char one[256], other[256];
         struct sv domain = mailaddr_domain(env->rcpts[i].addr, one);
-        bool seen = false;
-        for (uint32_t j = 0; j < i && !seen; j++)
-            seen = sv_eq(domain, mailaddr_domain(env->rcpts[j].addr, other));
-        n += !seen;
+        uint32_t at = (uint32_t)(siphash24(key, domain.p, domain.n) % DESTINATION_SLOTS);
+        while (slots[at] && !sv_eq(domain, mailaddr_domain(env->rcpts[slots[at] - 1].addr, other)))
+            at = (at + 1) % DESTINATION_SLOTS;
+        n += !slots[at];
+        if (!slots[at])
+            slots[at] = i + 1;
     }
     return n;
 }

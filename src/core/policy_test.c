@@ -284,6 +284,28 @@ static void destinations_are_domains(void **state)
     assert_int_equal(d.action, ACTION_PERMIT);
 }
 
+/* 1,000 domains with every domain twice are 1,000; counting is not quadratic in recipients. */
+static void many_destinations_are_counted(void **state)
+{
+    static char text[2100][32];
+    static struct rcpt rcpts[2100];
+    struct settings *s =
+        with_rule("condition = destinations between 1 and 999", "action = encrypt");
+
+    (void)state;
+    for (uint32_t n = 998; n <= 1050; n++) {
+        for (uint32_t i = 0; i < 2 * n; i++) {
+            (void)snprintf(text[i], sizeof(text[i]), "a@d%u.example", (unsigned)(i % n));
+            rcpts[i].addr = sv_str(text[i]);
+        }
+        struct envelope env = {.sender = SV("a@inside.example"), .rcpts = rcpts, .n_rcpts = 2 * n};
+        struct facts f = {0};
+        struct decision d;
+        policy_decide(s, &env, &f, 0, &scratch, &d);
+        assert_int_equal(d.encrypt, n <= 999);
+    }
+}
+
 /* ---- rules ---- */
 
 struct rule_row {
@@ -971,6 +993,7 @@ int main(void)
         cmocka_unit_test(wildcards_match),
         cmocka_unit_test(counts_are_robust),
         cmocka_unit_test(destinations_are_domains),
+        cmocka_unit_test(many_destinations_are_counted),
         cmocka_unit_test(rules_combine_conditions),
         cmocka_unit_test(lines_follow_the_count),
         cmocka_unit_test(unknown_fails_closed),
