@@ -279,11 +279,12 @@ void smtp_listen(struct smtp *m, bool on)
 
 /* ---- time ---- */
 
-void smtp_event(struct smtp *m, enum event_kind kind, struct sv sender, struct sv rcpt,
+void smtp_event(struct smtp *m, enum event_kind kind, uint64_t id, struct sv sender, struct sv rcpt,
                 struct sv detail)
 {
     struct event e = {.at_ms = smtp_wall(m),
                       .kind = (uint8_t)kind,
+                      .id = id,
                       .sender = sender,
                       .rcpt = rcpt,
                       .detail = detail,

@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <openssl/pem.h>
 #include <poll.h>
 #include <signal.h>
@@ -287,10 +288,12 @@ static struct talk talk_of(int fd)
 {
     struct timeval limit = {BENCH_WAIT_MS / 1000, 0};
     struct talk t = {.fd = fd};
+    int one = 1;
 
     assert_true(fd >= 0);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     return t;
 }
 

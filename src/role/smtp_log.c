@@ -3,6 +3,7 @@
  * then key=value. No content, no secrets; base/log escapes what strangers chose.
  */
 #include "base/enc.h"
+#include "role/json.h"
 #include "role/smtp_in.h"
 #include "role/smtp_out.h"
 
@@ -59,11 +60,15 @@ static void tell_queue(const struct smtp_in *s, const char *command, uint16_t co
 {
     struct buf b;
 
-    buf_init(&b, 512);
-    (void)buf_printf(&b, "{\"ip\":\"%s\",\"command\":\"%s\",\"code\":%u,\"status\":\"%s\"}",
-                     s->ip_text, command, code, status);
+    buf_init(&b, 1024);
+    jw_open(&b, NULL);
+    jw_str(&b, "ip", s->ip_text);
+    jw_str(&b, "command", command);
+    jw_u64(&b, "code", code);
+    jw_str(&b, "status", status);
+    jw_close(&b);
     if (!b.overflow)
-        smtp_event(s->m, EVENT_REFUSED, sender, rcpt, buf_sv(&b));
+        smtp_event(s->m, EVENT_REFUSED, 0, sender, rcpt, buf_sv(&b));
     buf_done(&b);
 }
 
@@ -192,4 +197,25 @@ void smtp_log_out(const struct attempt *a, const char *event, const char *words)
     log_kv_u64(&l, "attempt", a->job.attempt);
     log_kv(&l, "host", a->out.remote_name);
     log_end(&l);
+}
+
+/* A TLS failure that the sender of the message never hears of, because clear text follows. */
+void smtp_log_fallback(const struct attempt *a)
+{
+    char ip[IP_TEXT_MAX];
+    struct buf b;
+
+    smtp_log_out(a, "tls-failed", "TLS failed: trying a new connection in clear");
+    ip_format(&a->out.remote_ip, ip);
+    buf_init(&b, 2048);
+    jw_open(&b, NULL);
+    jw_sv(&b, "host", a->out.remote_name);
+    jw_str(&b, "ip", ip);
+    jw_u64(&b, "port", a->out.remote_port);
+    jw_str(&b, "reason", a->note.text);
+    jw_str(&b, "then", "clear text");
+    jw_close(&b);
+    if (!b.overflow)
+        smtp_event(a->m, EVENT_TLS_FAILED, a->job.id, a->job.sender, SV(""), buf_sv(&b));
+    buf_done(&b);
 }

@@ -40,6 +40,7 @@ struct out_conn {
     bool ready_once;
     bool tls_tried; /* a handshake was begun */
     bool dot_given; /* the last byte of a body was handed to the machine */
+    bool noted;     /* the reason of the failed handshake is in the note */
     bool blocked;   /* body waits for room */
     uint32_t used;  /* transactions done */
     struct buf left;
@@ -125,6 +126,7 @@ void smtp_out_free(struct attempt *a);
 
 /* smtp_log.c */
 void smtp_log_rcpt(const struct attempt *a, uint32_t i);
+void smtp_log_fallback(const struct attempt *a);
 void smtp_log_out(const struct attempt *a, const char *event, const char *words);
 
 #endif

@@ -233,9 +233,10 @@ static enum flow close_step(struct out_conn *c)
     smtp_out_remote(a, c);
     if (c->facts.version == 0 && c->tls_tried)
         f = f == FAILURE_TIMEOUT ? f : FAILURE_TLS_HANDSHAKE;
-    note_session(a, c, f);
+    if (!c->noted)
+        note_session(a, c, f);
     if (falls_back(c, a, f)) {
-        smtp_log_out(a, "tls-failed", "TLS failed: trying a new connection in clear");
+        smtp_log_fallback(a);
         smtp_out_again_in_clear(a, c);
     } else {
         smtp_log_out(a, "session-failed", a->note.text);
@@ -374,6 +375,8 @@ static enum flow handshake_failed(struct out_conn *c)
     tls_error(c->conn.tls, why, sizeof(why));
     smtp_stats_add(&c->m->stats, COUNT_OUT_TLS_FAILED, 1);
     if (c->job) {
+        c->noted = true;
+        smtp_out_remote(c->job, c);
         smtp_out_note(c->job, FAILURE_TLS_HANDSHAKE, 0, "4.7.5",
                       "Cannot start TLS with %.*s: handshake failure (%s)", SV_ARG(c->host), why);
         smtp_log_out(c->job, "tls-failed", c->job->note.text);

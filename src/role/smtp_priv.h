@@ -165,7 +165,7 @@ bool smtp_ids_left(const struct smtp *m);
 int64_t smtp_now(const struct smtp *m); /* monotonic */
 int64_t smtp_wall(const struct smtp *m);
 /* Tells `queue` of something refused or broken; dropped above SMTP_EVENTS_A_SEC. */
-void smtp_event(struct smtp *m, enum event_kind kind, struct sv sender, struct sv rcpt,
+void smtp_event(struct smtp *m, enum event_kind kind, uint64_t id, struct sv sender, struct sv rcpt,
                 struct sv detail);
 
 #endif
