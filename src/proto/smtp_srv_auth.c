@@ -187,7 +187,7 @@ void srv_auth_answered(struct smtp_srv *s, const struct smtp_reply *answer, stru
     } else if (answer->code >= 500) {
         count_failure(s);
     }
-    forget(s);
     s->state = s->auth_return;
-    srv_reply(s, answer->code, answer->status, text);
+    srv_reply(s, answer->code, answer->status, text); /* the text may quote the user */
+    forget(s);
 }

@@ -46,7 +46,8 @@ static enum srv_refusal judge(struct smtp_srv *s, size_t more)
 
 static void end_refused(struct smtp_srv *s)
 {
-    const enum srv_refusal why = s->txn.refusal;
+    /* Judged again over the whole message: the reply does not depend on how the input was cut. */
+    const enum srv_refusal why = judge(s, 0);
     srv_txn_reset(s);
     s->state = ST_READY;
     s->messages++;
@@ -81,9 +82,10 @@ bool srv_body(struct smtp_srv *s, struct smtp_srv_step *out_step)
     const enum srv_refusal why = judge(s, run.n);
     if (why != REFUSE_NONE)
         refuse(s, why);
+    const bool refused = s->txn.refusal != REFUSE_NONE;
     if (stop == BODY_END)
-        end_of_data(s);
-    if (s->txn.refusal != REFUSE_NONE || run.n == 0)
+        end_of_data(s); /* a refused transaction is gone behind here, maybe its input too */
+    if (refused || run.n == 0)
         return false;
     *out_step = (struct smtp_srv_step){.kind = SRV_BODY, .bytes = run};
     return true;
@@ -93,7 +95,7 @@ void srv_end_answered(struct smtp_srv *s, const struct smtp_reply *answer, struc
 {
     s->flush = true;
     s->messages++;
-    srv_txn_reset(s);
     s->state = ST_READY;
-    srv_reply(s, answer->code, answer->status, text);
+    srv_reply(s, answer->code, answer->status, text); /* the text may quote the envelope */
+    srv_txn_reset(s);
 }

@@ -388,6 +388,21 @@ static void close_by_driver(void **state UNUSED)
     kit_done(&k);
 }
 
+/* Nothing of a refused message is given out behind its refusal. */
+static void refused_gives_nothing(void **state UNUSED)
+{
+    struct kit k;
+    open_kit(&k, true);
+    say(&k, SV(ENV));
+    buf_reset(&k.out);
+    say(&k, SV("one\r\ntwo\nthree\r\n.\r\nNOOP\r\n"));
+    expect(&k, "550 5.6.11");
+    expect(&k, "250 2.0.0");
+    assert_int_equal(k.aborts, 1);
+    assert_int_equal(k.body.n, 0);
+    kit_done(&k);
+}
+
 /* The driver's text cannot forge lines. */
 static void answers_are_one_line(void **state UNUSED)
 {

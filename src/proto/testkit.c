@@ -112,9 +112,12 @@ static bool step(struct kit *k)
         return true;
     case SRV_ASK_DATA:
         buf_reset(&k->body);
+        k->aborted = false;
         smtp_srv_answer(k->srv, 354, "", SV("End data with <CR><LF>.<CR><LF>"));
         return true;
     case SRV_BODY:
+        if (k->aborted)
+            abort();
         (void)buf_append_sv(&k->body, s.bytes);
         return true;
     case SRV_END_OF_BODY:
@@ -122,6 +125,7 @@ static bool step(struct kit *k)
         return true;
     case SRV_ABORT_BODY:
         k->aborts++;
+        k->aborted = true;
         buf_reset(&k->body);
         return true;
     case SRV_CLOSE:

@@ -15,6 +15,7 @@ struct kit {
     struct buf trace; /* sender and recipients of accepted messages, one line each */
     uint32_t messages, aborts;
     uint32_t delay_max; /* highest error_delay seen */
+    bool aborted;       /* the body under way was: no more of it may come */
     bool tls_due, closed;
     uint16_t end_code; /* answer to END_OF_BODY, 250 by default */
 };
