@@ -380,7 +380,7 @@ static enum err read_file(const char *file, struct buf *out, struct errinfo *inf
         (void)close(fd);
     if (n >= 0)
         return ERR_OK;
-    (void)err_set_sys(info, ERR_IO, sys, "cannot be read: %s", strerror(sys));
+    (void)err_set_sys(info, ERR_IO, sys, "cannot be read");
     if (info)
         (void)snprintf(info->file, sizeof(info->file), "%s", file);
     return ERR_IO;

@@ -26,7 +26,7 @@ static enum err fail(struct errinfo *info, const char *path)
 {
     int sys = errno;
 
-    return err_set_sys(info, ERR_IO, sys, "%s: %s", path, strerror(sys));
+    return err_set_sys(info, ERR_IO, sys, "%s", path);
 }
 
 /* ---- the user ---- */
@@ -64,8 +64,7 @@ enum err sup_drop_privileges(struct sup *s, struct errinfo *info)
     if (err || !wants_drop(s))
         return err;
     if (setgroups(1, &gid) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
-        return err_set_sys(info, ERR_DENIED, errno, "cannot become user %s: %s", s->boot.user,
-                           strerror(errno));
+        return err_set_sys(info, ERR_DENIED, errno, "cannot become user %s", s->boot.user);
     if (uid != 0 && setuid(0) == 0)
         return err_set(info, ERR_BUG, "root's rights came back");
     return ERR_OK;

@@ -82,8 +82,7 @@ static enum err fail(const struct bootstrap_listener *l, int sys, struct errinfo
                        : sys == EADDRNOTAVAIL ? " (no interface of this machine has it)"
                                               : "";
 
-    (void)err_set_sys(info, ERR_IO, sys, "cannot listen on %s: %s%s", l->address, strerror(sys),
-                      hint);
+    (void)err_set_sys(info, ERR_IO, sys, "cannot listen on %s%s", l->address, hint);
     if (info) {
         info->line = l->line;
         (void)snprintf(info->key, sizeof(info->key), "%s", listen_kind_name(l->kind));
@@ -211,7 +210,7 @@ static enum err listen_ctl(struct sup *s, enum role role, struct errinfo *info)
     if (!ok) {
         if (fd >= 0)
             (void)close(fd);
-        return err_set_sys(info, ERR_IO, sys, "%s: %s", a.sun_path, strerror(sys));
+        return err_set_sys(info, ERR_IO, sys, "%s", a.sun_path);
     }
     return add_socket(s, role, 0, "ctl", a.sun_path, fd);
 }
