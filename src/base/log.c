@@ -36,6 +36,9 @@ static struct {
     int fd;
     struct buf pending;
     uint64_t dropped;
+    time_t second; /* of stamp */
+    char stamp[32];
+    int pid;
 } state = {.level = LOG_INFO, .journal = -1, .fd = STDERR_FILENO, .role = "?", .host = "?"};
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -55,6 +58,8 @@ static int journal_open(void)
 void log_init(enum log_format format, const char *role, const char *host)
 {
     tzset(); /* reads /etc/localtime now */
+    state.pid = (int)getpid();
+    state.second = 0;
     state.format = format;
     (void)snprintf(state.role, sizeof(state.role), "%s", role);
     (void)snprintf(state.host, sizeof(state.host), "%s", host);
@@ -112,13 +117,28 @@ static bool plain(uint32_t cp)
            !(cp >= 0x202a && cp <= 0x202e) && !(cp >= 0x2066 && cp <= 0x2069);
 }
 
+/* Bytes at the front that need no look at Unicode: printable ASCII besides quote and backslash. */
+static size_t plain_run(struct sv v)
+{
+    size_t n = 0;
+
+    while (n < v.n && v.p[n] >= ' ' && v.p[n] <= '~' && v.p[n] != '"' && v.p[n] != '\\')
+        n++;
+    return n;
+}
+
 /* Appends v with every byte that is not plain as \xHH; quote: also escapes " and \. */
 static void put_text(struct buf *out, struct sv v, bool quote)
 {
     while (v.n) {
         uint32_t cp = 0;
-        size_t len = utf8_next(v, &cp);
+        size_t len = plain_run(v);
 
+        (void)buf_append_sv(out, sv_take(v, len));
+        v = sv_skip(v, len);
+        if (v.n == 0)
+            return;
+        len = utf8_next(v, &cp);
         if (len == 0 || !plain(cp)) {
             len = len ? len : 1;
             for (size_t i = 0; i < len; i++)
@@ -137,8 +157,13 @@ static void put_json(struct buf *out, struct sv v)
     (void)buf_append_byte(out, '"');
     while (v.n) {
         uint32_t cp = 0;
-        size_t len = utf8_next(v, &cp);
+        size_t run = plain_run(v);
 
+        (void)buf_append_sv(out, sv_take(v, run));
+        v = sv_skip(v, run);
+        if (v.n == 0)
+            break;
+        size_t len = utf8_next(v, &cp);
         if (len == 0)
             (void)buf_append_sv(out, SV("\\ufffd"));
         else if (cp == '"' || cp == '\\')
@@ -244,18 +269,23 @@ void log_text(struct log_line *l, const char *fmt, ...)
     va_end(ap);
 }
 
-/* "Nov 24 05:36:00 HOST postseal/ROLE[PID]: " as syslog writes it, in local time. */
+/* "Nov 24 05:36:00 HOST postseal/ROLE[PID]: " as syslog writes it, in local time. The broken-down
+ * time is kept for a second: it costs more than the rest of the line. */
 static void put_syslog_head(struct buf *out, const char *program, int64_t wall_ms)
 {
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     time_t t = (time_t)(wall_ms / 1000);
-    struct tm tm = {0};
 
-    (void)localtime_r(&t, &tm);
-    (void)buf_printf(out, "%s %2d %02d:%02d:%02d %s postseal/%s[%d]: ", months[tm.tm_mon % 12],
-                     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, state.host, program,
-                     (int)getpid());
+    if (t != state.second) {
+        struct tm tm = {0};
+
+        (void)localtime_r(&t, &tm);
+        (void)snprintf(state.stamp, sizeof(state.stamp), "%s %2d %02d:%02d:%02d",
+                       months[tm.tm_mon % 12], tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        state.second = t;
+    }
+    (void)buf_printf(out, "%s %s postseal/%s[%d]: ", state.stamp, state.host, program, state.pid);
 }
 
 static void format_text(const struct log_line *l, const char *program, struct buf *out)
@@ -278,7 +308,7 @@ static void format_json(const struct log_line *l, const char *program, struct bu
                      level_names[l->level]);
     put_json(out, sv_str(state.host));
     (void)buf_printf(out, ",\"program\":\"postseal/%s\",\"pid\":%d,\"event\":\"%s\",\"message\":",
-                     program, (int)getpid(), l->event);
+                     program, state.pid, l->event);
     put_json(out, buf_sv(&l->text));
     (void)buf_append_sv(out, buf_sv(&l->kv));
     (void)buf_append_sv(out, SV("}\n"));
@@ -289,7 +319,7 @@ static void format_journal(const struct log_line *l, const char *program, struct
     static const int priority[] = {3, 4, 6, 7};
 
     (void)buf_printf(out, "PRIORITY=%d\nSYSLOG_IDENTIFIER=postseal/%s\nSYSLOG_PID=%d\n",
-                     priority[l->level], program, (int)getpid());
+                     priority[l->level], program, state.pid);
     (void)buf_printf(out, "POSTSEAL_EVENT=%s\nMESSAGE=", l->event);
     put_text(out, buf_sv(&l->text), false);
     (void)buf_append_sv(out, buf_sv(&l->kv));
@@ -357,6 +387,7 @@ void log_end(struct log_line *l)
 
     buf_init(&line, LINE_MAX_);
     if (l->on) {
+        (void)buf_reserve(&line, 512);
         switch (state.format) {
         case LOG_TEXT:
             format_text(l, program, &line);

@@ -28,7 +28,10 @@ struct log_line {
 };
 
 /* Format LOG_TEXT writes "Nov 24 05:36:00 HOST postseal/ROLE[PID]: ..." to stderr (journald when
- * stderr is its stream and format is LOG_JOURNAL: fields by the native datagram protocol). */
+ * stderr is its stream and format is LOG_JOURNAL: fields by the native datagram protocol). Call it
+ * again after fork: it opens all that a sandbox would forbid later, and keeps the process id. At
+ * LOG_ERROR and LOG_WARN the text begins with "error: " or "warning: ", so lines that pflogsumm
+ * must count are LOG_INFO. */
 void log_init(enum log_format format, const char *role, const char *host);
 void log_set_level(enum log_level level);
 bool log_level_parse(struct sv name, enum log_level *out_level);

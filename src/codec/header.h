@@ -13,7 +13,8 @@ struct header_field {
     struct sv name;
     struct sv value; /* raw, behind the colon */
 };
-/* Iterates; false at the end of the section. A line that is no field has name "". */
+/* Iterates; false at the end of the section (*rest is then the empty line and the body). A line
+ * that is no field has name "". */
 bool header_next(struct sv *rest, struct header_field *out_field);
 /* First field of that name; false when absent. */
 bool header_find(struct sv message, struct sv name, struct header_field *out_field);
@@ -21,7 +22,10 @@ bool header_find(struct sv message, struct sv name, struct header_field *out_fie
 enum err header_unfold(struct sv value, size_t max, struct buf *out);
 
 /* Streaming head of an incoming message: give body chunks until `done`; finds what reception needs,
- * removes fields on the way. Works over any chunking. */
+ * removes fields on the way. Works over any chunking. The first line that is no field begins the
+ * body, as in other mail servers (an mbox "From " line at the very start excepted): nothing of a
+ * message without header section is taken for one. Past max_total feed and end give ERR_LIMIT:
+ * refuse it. */
 struct header_stream {
     struct buf line; /* field being gathered */
     size_t total;    /* bytes of the section so far */
