@@ -15,25 +15,25 @@ NODISCARD enum err plan_route(const struct settings *s, const struct decision *d
                               uint64_t turn, struct arena *a, struct hop *out_hop);
 
 enum step_kind {
-    STEP_DONE,       /* delivered: nothing more */
-    STEP_RETRY,      /* delayed queue until step.at_ms */
-    STEP_BACKUP,     /* try the backup method at once */
-    STEP_BOUNCE,     /* failed for good: DSN when NOTIFY and sender allow */
-    STEP_HOLD        /* isolate in step.hold */
+    STEP_DONE,   /* delivered: nothing more */
+    STEP_RETRY,  /* delayed queue until step.at_ms */
+    STEP_BACKUP, /* try the backup method at once */
+    STEP_BOUNCE, /* failed for good: DSN when NOTIFY and sender allow */
+    STEP_HOLD    /* isolate in step.hold */
 };
 struct step {
     enum step_kind kind;
     int64_t at_ms;
     enum hold_queue hold;
-    bool expired;        /* bounce because the period ended */
-    struct sv status;    /* enhanced status for a DSN: "4.7.5" "5.7.10" ... */
-    struct sv human;     /* words: "TLS is required for this message and failed: ..." */
+    bool expired;     /* bounce because the period ended */
+    struct sv status; /* enhanced status for a DSN: "4.7.5" "5.7.10" ... */
+    struct sv human;  /* words: "TLS is required for this message and failed: ..." */
 };
 struct plan_in {
     const struct settings *s;
     const struct decision *d;
     int64_t received_ms, now_ms;
-    uint32_t attempts;            /* finished attempts of this recipient, this one included */
+    uint32_t attempts; /* finished attempts of this recipient, this one included */
     enum failure failure;
     const struct rcpt_outcome *outcome; /* of this recipient; NULL = attempt never reached it */
     bool backup_failed;

@@ -15,7 +15,7 @@
 #include "model/settings.h"
 
 #define SETTINGS_ERRORS_MAX 50
-#define SETTINGS_TREE_MAX (64u * 1024 * 1024)
+#define SETTINGS_TREE_MAX   (64u * 1024 * 1024)
 
 struct settings_errors {
     struct errinfo list[SETTINGS_ERRORS_MAX]; /* file, line, key, text with a suggestion */

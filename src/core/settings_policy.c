@@ -85,9 +85,10 @@ static void add_sender(struct compile *c, struct policy *p, const struct conf_it
                        struct sv sender)
 {
     if (!sender_valid(sender))
-        compile_error(c, item->line, item->key,
-                      "\"%.*s\" is neither an address nor @domain; leave the line out for everybody",
-                      SV_ARG(sender));
+        compile_error(
+            c, item->line, item->key,
+            "\"%.*s\" is neither an address nor @domain; leave the line out for everybody",
+            SV_ARG(sender));
     else if (p->n_senders == POLICY_SENDERS_MAX)
         compile_error(c, item->line, item->key, "more than %d senders", POLICY_SENDERS_MAX);
     else
