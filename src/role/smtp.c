@@ -323,8 +323,11 @@ static void renew_keys(struct smtp *m)
 /* Sessions that wait for their commit are let finish: their client will not send again. */
 static void stop_step(struct smtp *m)
 {
+    bool told = list_empty(&m->unacked) || !m->queue; /* a lost result is a message sent twice */
+
     smtp_in_close_all(m, true);
-    if ((list_empty(&m->in) && m->n_out == 0) || smtp_now(m) - m->stop_ms > STOP_MAX_MS) {
+    bool idle = list_empty(&m->in) && m->n_out == 0;
+    if ((idle && told) || smtp_now(m) - m->stop_ms > STOP_MAX_MS) {
         role_stop(m->role);
         return;
     }

@@ -104,11 +104,17 @@ void smtp_out_room(struct smtp *m); /* a connection ended: who waited may start 
 void smtp_out_txn_prepare(struct attempt *a);
 
 /* smtp_out_conn.c */
-/* false: could not even begin (noted). */
-bool smtp_out_connect(struct attempt *a, const struct dns_addr *addr, uint16_t port, bool clear);
-bool smtp_out_reuse(struct attempt *a);
+extern const struct conn_handler smtp_out_handler;
+/* Takes the connection from its attempt. */
+struct attempt *smtp_out_detach(struct out_conn *c);
+void smtp_out_note_connect(struct attempt *a, const struct out_conn *c, const char *why);
+bool smtp_out_reuse(struct attempt *a); /* a kept connection; false: there is none */
 void smtp_out_conn_free(struct out_conn *c);
 void smtp_out_conn_quit(struct out_conn *c); /* says QUIT, then ends */
+
+/* smtp_out_open.c */
+/* false: could not even begin (noted). */
+bool smtp_out_connect(struct attempt *a, const struct dns_addr *addr, uint16_t port, bool clear);
 
 /* smtp_out_body.c: one more piece for the machine */
 void smtp_out_body_step(struct out_conn *c);

@@ -428,13 +428,14 @@ static void from_file(struct bench *b, bool damage)
 
     assert_true(fd >= 0 && unlink(path) == 0);
     for (int i = 0; i < N; i++)
-        text[i] = i % 64 == 62 ? '\r' : i % 64 == 63 ? '\n' : (char)('a' + i % 26);
+        text[i] = (char)(i % 64 == 62 ? '\r' : i % 64 == 63 ? '\n' : 'a' + i % 26);
     struct delivery d = job_for(port, ++next_attempt, TLS_LEVEL_ENCRYPT, sv_of(text, N));
     d.hop.key = damage ? SV("file-damaged") : SV("file");
     d.body = SV("");
     d.body_key = sv_of(key, 32);
     body_crypt((const uint8_t *)key, 0, 0, text, N);
-    text[damage ? 200000 : 0] ^= damage ? 1 : 0;
+    if (damage)
+        text[200000] = (char)(text[200000] ^ 1);
     assert_int_equal(pwrite(fd, text, N, 0), N);
     bench_send(b, MSG_DELIVER, &d, fd);
     struct talk t = tls_session(b, l);
