@@ -426,13 +426,21 @@ static void answers_are_one_line(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_mail),        cmocka_unit_test(envelope_holds_parameters),
-        cmocka_unit_test(recipients),      cmocka_unit_test(smuggling),
-        cmocka_unit_test(dots_everywhere), cmocka_unit_test(plain_run_agrees),
-        cmocka_unit_test(empty_message),   cmocka_unit_test(starttls_injection),
-        cmocka_unit_test(tls_forgets),     cmocka_unit_test(limits_of_lines),
-        cmocka_unit_test(errors),          cmocka_unit_test(size_limits),
-        cmocka_unit_test(close_by_driver), cmocka_unit_test(answers_are_one_line),
+        cmocka_unit_test(one_mail),
+        cmocka_unit_test(envelope_holds_parameters),
+        cmocka_unit_test(recipients),
+        cmocka_unit_test(smuggling),
+        cmocka_unit_test(dots_everywhere),
+        cmocka_unit_test(plain_run_agrees),
+        cmocka_unit_test(empty_message),
+        cmocka_unit_test(starttls_injection),
+        cmocka_unit_test(tls_forgets),
+        cmocka_unit_test(limits_of_lines),
+        cmocka_unit_test(errors),
+        cmocka_unit_test(size_limits),
+        cmocka_unit_test(close_by_driver),
+        cmocka_unit_test(refused_gives_nothing),
+        cmocka_unit_test(answers_are_one_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
