@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@ static const char *written(void)
 static int setup(void **state)
 {
     (void)state;
-    assert_int_equal(pipe2(fds, 04000 /* O_NONBLOCK */), 0);
+    assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
     log_set_fd(fds[1]);
     log_set_level(LOG_INFO);
     return 0;
