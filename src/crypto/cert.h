@@ -29,6 +29,7 @@ NODISCARD enum err cert_import(OSSL_LIB_CTX *legacy, struct sv blob, struct sv p
  * and OpenSSL wrote; never used for TLS. It loads a module, so make it before the cage closes. NULL
  * when there is none: then such containers are refused. */
 OSSL_LIB_CTX *cert_legacy_ctx(void);
+void cert_legacy_free(OSSL_LIB_CTX *ctx); /* NULL allowed */
 
 struct cert_info {
     struct sv subject, issuer, serial, sha256, sans; /* sans: comma-separated dNSNames */

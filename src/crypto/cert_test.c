@@ -381,7 +381,7 @@ static void import_of_pkcs12(void **state)
     bomb = make_p12(p, NULL, NID_aes_256_cbc, NID_aes_256_cbc, 2048, CERT_KDF_ITERATIONS_MAX + 1);
     refuse_import(legacy, buf_sv(&bomb), "secret", ERR_LIMIT, "key derivation");
     buf_done(&bomb);
-    OSSL_LIB_CTX_free(legacy);
+    cert_legacy_free(legacy);
 }
 
 /* ---- sealing ---- */

@@ -39,6 +39,31 @@ OSSL_LIB_CTX *cert_legacy_ctx(void)
     return NULL;
 }
 
+struct loaded {
+    OSSL_PROVIDER *list[4];
+    size_t n;
+};
+
+static int collect(OSSL_PROVIDER *p, void *arg)
+{
+    struct loaded *l = arg;
+    if (l->n < ARRAY_LEN(l->list))
+        l->list[l->n++] = p;
+    return 1;
+}
+
+/* Each load holds a reference of its own that the context does not give back. */
+void cert_legacy_free(OSSL_LIB_CTX *ctx)
+{
+    struct loaded l = {0};
+    if (!ctx)
+        return;
+    (void)OSSL_PROVIDER_do_all(ctx, collect, &l);
+    for (size_t i = 0; i < l.n; i++)
+        (void)OSSL_PROVIDER_unload(l.list[i]);
+    OSSL_LIB_CTX_free(ctx);
+}
+
 /* ---- cost of key derivation ---- */
 
 static bool iterations_fair(const ASN1_INTEGER *n)

@@ -224,18 +224,29 @@ static bool default_comes_first(void)
 
 enum err keyprov_init(keyprov_sign_fn *sign, void *ctx, struct errinfo *info)
 {
-    remote = (struct keyprov){sign, ctx};
-    if (OSSL_PROVIDER_available(NULL, PROV_NAME))
+    remote.sign = sign;
+    remote.ctx = ctx;
+    if (remote.own)
         return ERR_OK; /* a later call only replaces the function */
     ERR_clear_error();
     /* loading any provider by name ends the automatic loading of the default one */
-    if (!OSSL_PROVIDER_load(NULL, "default") ||
-        OSSL_PROVIDER_add_builtin(NULL, PROV_NAME, prov_init) != 1 ||
-        !OSSL_PROVIDER_load(NULL, PROV_NAME))
+    remote.base = OSSL_PROVIDER_load(NULL, "default");
+    if (remote.base && OSSL_PROVIDER_add_builtin(NULL, PROV_NAME, prov_init) == 1)
+        remote.own = OSSL_PROVIDER_load(NULL, PROV_NAME);
+    if (!remote.own)
         return ossl_fail(info, ERR_BUG, "provider of remote keys");
     if (!default_comes_first())
         return err_set(info, ERR_BUG, "OpenSSL prefers the provider of remote keys to its own");
     return ERR_OK;
+}
+
+void keyprov_done(void)
+{
+    if (remote.own)
+        (void)OSSL_PROVIDER_unload(remote.own);
+    if (remote.base)
+        (void)OSSL_PROVIDER_unload(remote.base);
+    remote = (struct keyprov){0};
 }
 
 struct make {

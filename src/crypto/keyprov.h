@@ -28,6 +28,7 @@ enum key_alg {
 typedef enum err keyprov_sign_fn(void *ctx, struct sv key_id, enum key_alg alg, struct sv digest,
                                  struct buf *out_signature);
 NODISCARD enum err keyprov_init(keyprov_sign_fn *sign, void *ctx, struct errinfo *info);
+void keyprov_done(void); /* at the end of a process, after every key and session is gone */
 /* A private EVP_PKEY that signs remotely, for the public key of cert. */
 NODISCARD enum err keyprov_key(X509 *cert, struct sv key_id, EVP_PKEY **out_key,
                                struct errinfo *info);

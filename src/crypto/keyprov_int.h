@@ -10,6 +10,7 @@
 struct keyprov {
     keyprov_sign_fn *sign;
     void *ctx;
+    OSSL_PROVIDER *base, *own; /* loaded */
 };
 struct keyprov_key {
     int refs; /* key objects never leave their process's only thread */

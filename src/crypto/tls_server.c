@@ -135,7 +135,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
 {
     const struct tls *t = SSL_get_app_data(ssl);
     (void)arg;
-    for (unsigned i = 0; i + 1 + in[i] <= n; i += 1u + in[i]) {
+    for (unsigned i = 0; i < n && in[i] < n - i; i += 1u + in[i]) {
         if (!alpn_known(t->server, in + i + 1, in[i]))
             continue;
         *out = in + i + 1;
@@ -191,13 +191,16 @@ static enum err use_identity(SSL_CTX *ctx, const struct tls_identity *id, struct
 
 static bool set_preferences(SSL_CTX *ctx, bool prefer_rsa)
 {
+    static const char *const groups = "X25519:P-256:P-384";
+    const char *suites = prefer_rsa ? SUITES_RSA ":" SUITES_ECDSA ":" SUITES_OLD
+                                    : SUITES_ECDSA ":" SUITES_RSA ":" SUITES_OLD;
+    const char *sigalgs =
+        prefer_rsa ? SIGALGS_RSA ":" SIGALGS_ECDSA : SIGALGS_ECDSA ":" SIGALGS_RSA;
     SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-    return SSL_CTX_set_cipher_list(ctx, prefer_rsa ? SUITES_RSA ":" SUITES_ECDSA ":" SUITES_OLD
-                                                   : SUITES_ECDSA ":" SUITES_RSA
-                                                                  ":" SUITES_OLD) == 1 &&
-           SSL_CTX_set1_sigalgs_list(ctx, prefer_rsa ? SIGALGS_RSA ":" SIGALGS_ECDSA
-                                                     : SIGALGS_ECDSA ":" SIGALGS_RSA) == 1 &&
-           SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") == 1;
+    /* these two macros drop a const that the functions behind them keep */
+    return SSL_CTX_set_cipher_list(ctx, suites) == 1 &&
+           SSL_CTX_ctrl(ctx, SSL_CTRL_SET_SIGALGS_LIST, 0, (void *)(uintptr_t)sigalgs) == 1 &&
+           SSL_CTX_ctrl(ctx, SSL_CTRL_SET_GROUPS_LIST, 0, (void *)(uintptr_t)groups) == 1;
 }
 
 static enum err server_fill(struct tls_server *s, const struct tls_server_config *c,

@@ -62,6 +62,7 @@ static int teardown(void **state)
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         pki_done(all[i]);
     tls_client_free(w->client);
+    keyprov_done();
     free(w);
     return 0;
 }

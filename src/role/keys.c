@@ -343,7 +343,7 @@ void keys_free(struct keys *k)
         if (k->channels[i])
             channel_free(k->channels[i]);
     keys_vault_free(k->vault);
-    OSSL_LIB_CTX_free(k->legacy);
+    cert_legacy_free(k->legacy);
     arena_done(&k->arena);
     buf_done(&k->data);
     buf_done(&k->frame);
