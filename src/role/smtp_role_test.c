@@ -325,6 +325,109 @@ static void one_address_has_few_connections(void **state)
         talk_close(&t[i]);
 }
 
+/* New sessions use new settings, old ones keep theirs; what does not compile changes nothing. */
+static void settings_are_for_new_sessions(void **state)
+{
+    static const struct piece broken[] = {{"conn.conf", "per_ip = lots\n"}, {NULL, NULL}};
+    static const struct piece small[] = {
+        {"conn.conf", "tarpit_ms = 0\nper_ip = 4\n"},
+        {"general.conf", "fqdn = other.test\n"},
+        {"groups/domain/protected.txt", "elsewhere.example\n"},
+        {NULL, NULL},
+    };
+    struct bench *b = *state;
+    struct talk old = greeted(b->port_mx);
+
+    bench_settings(b, broken);
+    assert_true(bench_expect(b, MSG_SETTINGS_ACK)->SETTINGS_ACK.error.n > 0);
+    bench_settings(b, small);
+    bench_settings_acked(b);
+    struct talk t = talk_to(b->port_mx);
+    assert_true(has(sv_str(talk_reply(&t, 220)), "220 other.test "));
+    (void)talk_cmd(&t, "EHLO x", 250);
+    (void)talk_cmd(&t, "MAIL FROM:<>", 250);
+    (void)talk_cmd(&t, "RCPT TO:<x@elsewhere.example>", 250);
+    (void)talk_cmd(&t, "RCPT TO:<bob@inside.example>", 550);
+    (void)talk_cmd(&old, "MAIL FROM:<>", 250);
+    (void)talk_cmd(&old, "RCPT TO:<x@elsewhere.example>", 550);
+    (void)talk_cmd(&old, "RCPT TO:<bob@inside.example>", 250);
+    quit(&t);
+    quit(&old);
+    bench_settings(b, pieces);
+    bench_settings_acked(b);
+}
+
+static void who_talks_first_is_refused(void **state)
+{
+    static const struct piece slow[] = {{"conn.conf", "pregreet_ms = 300\ntarpit_ms = 0\n"},
+                                        {NULL, NULL}};
+    struct bench *b = *state;
+
+    bench_settings(b, slow);
+    bench_settings_acked(b);
+    struct talk rude = talk_to(b->port_mx), polite = talk_to(b->port_mx);
+    talk_say(&rude, "EHLO x\r\n");
+    (void)talk_reply(&rude, 554);
+    assert_null(talk_line(&rude));
+    (void)talk_reply(&polite, 220);
+    talk_close(&rude);
+    talk_close(&polite);
+    bench_settings(b, pieces);
+    bench_settings_acked(b);
+}
+
+/* Each ends by the gateway's own clock: a second at most. */
+static void slow_clients_are_cut_off(void **state)
+{
+    static const struct piece quick[] = {
+        {"conn.conf", "timeout_s = 1\nfirst_mail_s = 1\nhandshake_timeout_s = 1\ntarpit_ms = 0\n"},
+        {NULL, NULL},
+    };
+    struct bench *b = *state;
+
+    bench_settings(b, quick);
+    bench_settings_acked(b);
+    struct talk idle = greeted(b->port_mx), stalled = greeted(b->port_mx);
+    struct talk silent = talk_to(b->port_submissions);
+    (void)talk_cmd(&stalled, "STARTTLS", 220);
+    assert_true(has(sv_str(talk_reply(&idle, 421)), "4.4.2"));
+    assert_null(talk_line(&idle));
+    assert_null(talk_line(&stalled));
+    assert_null(talk_line(&silent));
+    talk_close(&idle);
+    talk_close(&stalled);
+    talk_close(&silent);
+    bench_settings(b, pieces);
+    bench_settings_acked(b);
+}
+
+/* Garbage and impossible answers of the peers change nothing for others. */
+static void nonsense_from_the_queue_is_passed_over(void **state)
+{
+    struct bench *b = *state;
+    struct talk t = greeted(b->port_mx);
+    struct committed lie = {.tag = 12345, .id = 1, .code = 250};
+    struct file_give file = {.tag = 99, .file = 4, .key = SV("short")};
+    struct attempt_ack ack = {4711};
+    struct lease lease = {.first = UINT64_MAX, .count = 10};
+
+    envelope_in(&t);
+    talk_say(&t, "Subject: x\r\n\r\nx\r\n.\r\n");
+    (void)bench_expect(b, MSG_RECEIVED);
+    struct committed wrong_id = {.tag = b->msg.RECEIVED.tag, .id = 1, .code = 250};
+    uint64_t tag = b->msg.RECEIVED.tag, id = b->msg.RECEIVED.env.id;
+    bench_send(b, MSG_COMMITTED, &lie, -1);
+    bench_send(b, MSG_COMMITTED, &wrong_id, -1);
+    bench_send(b, MSG_FILE_GIVE, &file, dup(b->queue));
+    bench_send(b, MSG_ATTEMPT_ACK, &ack, -1);
+    bench_send(b, MSG_LEASE, &lease, -1);
+    assert_int_equal(bench_expect(b, MSG_FILE_DROP)->FILE_DROP.file, 4);
+    struct committed right = {.tag = tag, .id = id, .code = 451};
+    bench_send(b, MSG_COMMITTED, &right, -1);
+    (void)talk_reply(&t, 451); /* no 250 before */
+    quit(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +444,10 @@ int main(void)
         cmocka_unit_test(bytes_behind_starttls_end_the_session),
         cmocka_unit_test(http_is_hung_up_on),
         cmocka_unit_test(one_address_has_few_connections),
+        cmocka_unit_test(settings_are_for_new_sessions),
+        cmocka_unit_test(who_talks_first_is_refused),
+        cmocka_unit_test(slow_clients_are_cut_off),
+        cmocka_unit_test(nonsense_from_the_queue_is_passed_over),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
