@@ -347,7 +347,7 @@ void sup_children_tick(struct sup *s)
 
     for (size_t i = 0; i < s->n_children; i++) {
         struct child *c = &s->children[i];
-        if (c->state == CHILD_STARTING && now - c->started_ms > SUP_READY_MS) {
+        if (c->pid > 0 && c->state == CHILD_STARTING && now - c->started_ms > SUP_READY_MS) {
             log_msg(LOG_ERROR, "child", "%s[%d] is not ready after %d s: killed",
                     role_name(c->role), c->pid, SUP_READY_MS / 1000);
             (void)kill(c->pid, SIGKILL);

@@ -82,8 +82,9 @@ static int straw_run(const char *name)
     (void)dprintf(2, "<%s%u pid %d>\n", name, r.hello.index, getpid());
     if (garbage && write(ROLE_CONTROL_FD, "\xff\xff", 2) != 2)
         return 1;
-    if (kills && (ipc_send(r.control, MSG_KILL, &kill_store, -1) != ERR_OK ||
-                  ipc_send(r.control, MSG_KILL, &kill_content, -1) != ERR_OK))
+    /* not ipc_send, which would refuse what the role may not say */
+    if (kills && (ipc_send_fd(ROLE_CONTROL_FD, MSG_KILL, &kill_store, -1) != ERR_OK ||
+                  ipc_send_fd(ROLE_CONTROL_FD, MSG_KILL, &kill_content, -1) != ERR_OK))
         return 1;
     return role_loop(&r);
 }
@@ -151,7 +152,8 @@ static pid_t start(const struct fixture *f, int *out_fd)
 
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
     pid_t pid = fork();
-    assert_true(pid >= 0);
+    if (pid < 0)
+        fail_msg("no fork");
     if (pid == 0) {
         (void)dup2(fds[1], 2);
         _exit(supervisor_run(f->config));
@@ -195,15 +197,37 @@ static void expect(struct fixture *f, const char *line, int times)
     }
 }
 
-/* Latest pid that a child reported. */
-static pid_t pid_of(const struct fixture *f, const char *child)
+static pid_t parent_of(pid_t pid)
+{
+    char path[64], text[2048] = "";
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0) {
+        const char *p = strstr(text, "\nPPid:");
+        (void)close(fd);
+        return p ? (pid_t)strtol(p + 6, NULL, 10) : 0;
+    }
+    return 0;
+}
+
+/* Latest pid that a child reported. It is going to be signalled, so it must be a whole number and a
+ * child of our supervisor: 0 and -1 would mean whole groups, a wrong number somebody else. */
+static pid_t pid_of(struct fixture *f, const char *child)
 {
     char mark[32];
-    pid_t pid = -1;
+    pid_t pid = 0;
 
     (void)snprintf(mark, sizeof(mark), "<%s pid ", child);
-    for (const char *p = f->text; (p = strstr(p, mark)) != NULL; p++)
-        pid = (pid_t)strtol(p + strlen(mark), NULL, 10);
+    expect(f, mark, 1);
+    for (const char *p = f->text; (p = strstr(p, mark)) != NULL; p++) {
+        char *end = NULL;
+        long n = strtol(p + strlen(mark), &end, 10);
+        if (*end == '>' && n > 1)
+            pid = (pid_t)n;
+    }
+    if (pid <= 1 || parent_of(pid) != f->pid)
+        fail_msg("no living %s, pid %d", child, pid);
     return pid;
 }
 
