@@ -110,7 +110,7 @@ static bool card_try(struct seq *q, size_t i, size_t k, bool need)
     if (fit == CARD_NO)
         return false;
     size_t start = q->g[i].start, end = seq_end(q, i + k - 1);
-    enum label label = label_of(q->text, start, end, n, LABEL_CARD);
+    enum label label = label_of(q->text, start, end, n, LABEL_CARD, &q->table);
     if (label == LABEL_AGAINST)
         return false;
     if ((need || fit == CARD_WEAK) && label != LABEL_FOR)
@@ -118,6 +118,8 @@ static bool card_try(struct seq *q, size_t i, size_t k, bool need)
     if (label_in_url(q->text, start, end) && label != LABEL_FOR)
         return false;
     if (k > 1 && in_iban(q->text, start))
+        return false;
+    if (k == 1 && label != LABEL_FOR && seq_is_noise(q, n))
         return false;
     q->fn(q->ctx, IDENT_CREDIT_CARD, sv_of(digits, n));
     return true;

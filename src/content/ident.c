@@ -150,6 +150,28 @@ char seq_sep(const struct seq *q, size_t i, size_t k)
     return sep;
 }
 
+#define NOISE_MIN 5 /* numbers of one length that make a population */
+
+bool seq_is_noise(struct seq *q, size_t len)
+{
+    if (len >= sizeof q->noise)
+        return false;
+    size_t all = 0, pass = 0;
+    for (size_t i = next_digit(q->text, 0); q->noise[len] == 0 && i < q->text.n;) {
+        size_t start = i;
+        while (i < q->text.n && is_digit(q->text.p[i]))
+            i++;
+        if (i - start == len) {
+            all++;
+            pass += card_check(sv_of(q->text.p + start, len)) != CARD_NO;
+        }
+        i = next_digit(q->text, i);
+    }
+    if (q->noise[len] == 0)
+        q->noise[len] = all >= NOISE_MIN && pass * 2 < all ? 2 : 1;
+    return q->noise[len] == 2;
+}
+
 /* Tries candidates that start at groups [from, to); returns where the next one may start. */
 static size_t seq_eval(struct seq *q, size_t from, size_t to)
 {
@@ -181,6 +203,8 @@ void ident_scan(struct sv text, ident_fn *fn, void *ctx)
     q.text = text;
     q.fn = fn;
     q.ctx = ctx;
+    q.table = (struct label_table){.known = false};
+    memset(q.noise, 0, sizeof q.noise);
     size_t i = next_digit(text, 0);
     while (i < text.n) {
         size_t from = 0;

@@ -9,6 +9,7 @@
 #define LABEL_WINDOW 96
 #define LABEL_COLUMN 2048
 #define LABEL_AFTER  40
+#define LABEL_WORDS  20
 
 struct word {
     const char *text;
@@ -84,7 +85,10 @@ static bool is_digit(char c)
 
 static bool in_words(struct sv token, const struct word *words)
 {
+    char first = token.n ? (char)(token.p[0] | 0x20) : 0;
     for (; words->text; words++) {
+        if (words->text[0] != first)
+            continue;
         struct sv w = sv_str(words->text);
         if (sv_eq_nocase(token, w) || (words->prefix && sv_starts_nocase(token, w)))
             return true;
@@ -97,6 +101,7 @@ struct back {
     struct sv text;
     size_t at;     /* everything from here on was seen */
     size_t spent;  /* bytes walked that count */
+    size_t words;  /* seen so far */
     size_t digits; /* of the number itself */
     bool denied;   /* a word that is no filler, or another number, lies between */
 };
@@ -122,6 +127,7 @@ static enum label back_word(struct back *b, const struct word *positive)
         b->at--;
     struct sv token = sv_of(b->text.p + b->at, end - b->at);
     b->spent += token.n;
+    b->words++;
     if (in_words(token, positive))
         return LABEL_FOR;
     if (!b->denied && in_words(token, against))
@@ -136,7 +142,7 @@ static enum label label_before(struct sv text, size_t start, size_t digits,
 {
     struct back b = {.text = text, .at = start, .digits = digits};
     size_t floor = start > LABEL_COLUMN ? start - LABEL_COLUMN : 0;
-    while (b.at > floor && b.spent < LABEL_WINDOW) {
+    while (b.at > floor && b.spent < LABEL_WINDOW && b.words < LABEL_WORDS) {
         char c = text.p[b.at - 1];
         if (is_digit(c)) {
             back_number(&b);
@@ -193,14 +199,157 @@ static bool expiry_behind(struct sv text, size_t end)
     return month >= 1 && month <= 12 && (v.p[2] == '/' || v.p[2] == '|') && is_digit(v.p[4]);
 }
 
-enum label label_of(struct sv text, size_t start, size_t end, size_t digits, enum label_type type)
+/* ---- tables: comma, semicolon, tab or bar between cells, names in the first line ---- */
+
+#define TABLE_BACK     65536 /* bytes looked back for the first line of a table */
+#define TABLE_SEARCHES 200   /* of them in one text: hostile text must not make it slow */
+#define TABLE_COLUMNS  256
+#define TABLE_LINE     4096 /* longest line that is a row */
+
+/* Start of the line; not found within TABLE_LINE bytes = somewhere within it. */
+static size_t line_start(struct sv text, size_t at)
+{
+    size_t floor = at > TABLE_LINE ? at - TABLE_LINE : 0;
+    while (at > floor && text.p[at - 1] != '\n')
+        at--;
+    return at;
+}
+
+static struct sv line_at(struct sv text, size_t start)
+{
+    struct sv rest = sv_skip(text, start);
+    return sv_take(rest, sv_find_byte(rest, '\n'));
+}
+
+static const char delimiters[] = ",;|\t";
+
+/* Moves on to the number at `start`, counting lines and cells; numbers come in their order. */
+static void table_move(struct label_table *t, struct sv text, size_t start)
+{
+    if (start < t->at)
+        *t = (struct label_table){.searches = t->searches};
+    for (; t->at < start; t->at++) {
+        char c = text.p[t->at];
+        const char *d = c ? strchr(delimiters, c) : NULL;
+        if (c == '\n') {
+            t->line = t->at + 1;
+            memset(t->cells, 0, sizeof t->cells);
+        } else if (d) {
+            t->cells[d - delimiters]++;
+        }
+    }
+}
+
+static char delimiter_or_0(char c)
+{
+    return c && strchr(delimiters, c) ? c : 0;
+}
+
+/* Character that parts cells around the number, 0 = none. */
+static char delimiter_of(struct sv text, size_t start, size_t end)
+{
+    size_t i = start;
+    while (i > 0 && (text.p[i - 1] == '"' || text.p[i - 1] == ' ') && start - i < 16)
+        i--;
+    if (i > 0 && text.p[i - 1] != '\n')
+        return delimiter_or_0(text.p[i - 1]);
+    for (i = end; i < text.n && i < end + 16 && (text.p[i] == '"' || text.p[i] == ' ');)
+        i++;
+    return i < text.n ? delimiter_or_0(text.p[i]) : 0;
+}
+
+/* First line of the run of lines that hold the delimiter and end before `line`. */
+static struct sv table_header(struct sv text, size_t line, char delimiter)
+{
+    size_t floor = line > TABLE_BACK ? line - TABLE_BACK : 0, top = line;
+    while (top > floor) {
+        size_t above = line_start(text, top - 1);
+        if (sv_find_byte(line_at(text, above), delimiter) == SIZE_MAX)
+            break;
+        top = above;
+    }
+    return top < line && top >= floor ? line_at(text, top) : SV_NULL;
+}
+
+/* Does every line from `from` up to `to` hold the delimiter? */
+static bool table_goes_on(struct sv text, size_t from, size_t to, char delimiter)
+{
+    while (from < to) {
+        struct sv line = line_at(text, from);
+        if (sv_find_byte(line, delimiter) == SIZE_MAX)
+            return false;
+        from += line.n + 1;
+    }
+    return true;
+}
+
+static struct sv column_name(struct sv header, size_t column, char delimiter)
+{
+    struct sv cell = SV_NULL;
+    for (size_t i = 0; i <= column; i++) {
+        if (!header.p)
+            return SV_NULL;
+        cell = sv_cut(&header, delimiter);
+    }
+    return cell;
+}
+
+static enum label label_of_words(struct sv words, const struct word *positive)
+{
+    enum label label = LABEL_NONE;
+    for (size_t i = 0; i < words.n;) {
+        size_t start = i;
+        while (i < words.n && is_alpha(words.p[i]))
+            i++;
+        struct sv token = sv_of(words.p + start, i - start);
+        if (token.n > 0 && in_words(token, positive))
+            return LABEL_FOR;
+        if (token.n > 0 && in_words(token, against))
+            label = LABEL_AGAINST;
+        i += i == start;
+    }
+    return label;
+}
+
+static enum label label_of_column(struct sv text, size_t start, size_t end,
+                                  const struct word *positive, struct label_table *t)
+{
+    table_move(t, text, start);
+    char delimiter = delimiter_of(text, start, end);
+    if (!delimiter)
+        return LABEL_NONE;
+    size_t line = t->line;
+    bool same = t->known && t->delimiter == delimiter && line >= t->row &&
+                table_goes_on(text, t->row, line, delimiter);
+    if ((!same || (!t->header.p && line > t->row)) && t->searches < TABLE_SEARCHES) {
+        t->searches++;
+        t->header = table_header(text, line, delimiter);
+        t->delimiter = delimiter;
+        same = true;
+    }
+    t->row = line;
+    t->known = same;
+    if (!same || !t->header.p)
+        return LABEL_NONE;
+    size_t column = t->cells[strchr(delimiters, delimiter) - delimiters];
+    if (column > TABLE_COLUMNS)
+        return LABEL_NONE;
+    return label_of_words(column_name(t->header, column, delimiter), positive);
+}
+
+enum label label_of(struct sv text, size_t start, size_t end, size_t digits, enum label_type type,
+                    struct label_table *table)
 {
     bool card = type == LABEL_CARD;
+    const struct word *positive = card ? card_for : ssn_for;
+    enum label column = label_of_column(text, start, end, positive, table);
+    if (column != LABEL_NONE)
+        return column;
     if (label_behind(text, end, card ? card_after : ssn_for))
         return LABEL_FOR;
     if (card && expiry_behind(text, end))
         return LABEL_FOR;
-    return label_before(text, start, digits, card ? card_for : ssn_for);
+    return label_before(text, start, digits, positive);
 }
 
 bool label_in_url(struct sv text, size_t start, size_t end)

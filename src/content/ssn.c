@@ -37,7 +37,7 @@ static bool ssn_try(struct seq *q, size_t i, size_t k, bool need)
     size_t start = q->g[i].start, end = seq_end(q, i + k - 1);
     if (seq_glued(q->text, start, end))
         return false;
-    enum label label = label_of(q->text, start, end, k == 1 ? n : 4, LABEL_SSN);
+    enum label label = label_of(q->text, start, end, k == 1 ? n : 4, LABEL_SSN, &q->table);
     if (label == LABEL_AGAINST || (need && label != LABEL_FOR))
         return false;
     if (label_in_url(q->text, start, end) && label != LABEL_FOR)
