@@ -236,7 +236,7 @@ static void rollback(struct spool *sp)
     if (b->written) {
         close_active(sp);
         sp->unsealed = true;
-        sp->retry_at = 0;
+        sp->retry_at = sp->now + SPOOL_RETRY_MS;
     }
     sp->next_lsn = b->first_lsn;
     sp->durable_lsn = b->first_lsn - 1;
@@ -323,7 +323,7 @@ static void batch_fail(struct spool *sp, int sys, const char *what)
     spool_alarm(sp, err, sys, "%s failed; nothing of this batch was accepted", what);
     if (sp->failures >= 2 && !sp->refusing) {
         sp->refusing = true;
-        sp->retry_at = 0;
+        sp->retry_at = sp->now + SPOOL_RETRY_MS;
         spool_alarm(sp, ERR_IO, sys, "the spool refuses mail until its disk works again");
     }
     if (sp->writing && !sp->wr.failed)

@@ -219,7 +219,8 @@ static int dk_unlink(void *ctx, const char *name)
         return -ENOENT;
     struct disk_dir *dir = dir_op(d);
     struct disk_name *n = lookup(dir, name);
-    *n = dir->n[--dir->count];
+    if (n)
+        *n = dir->n[--dir->count];
     return 0;
 }
 
@@ -365,6 +366,10 @@ void disk_cut(struct disk *d)
         if (f->cap)
             memcpy(f->now, f->durable, f->cap);
         f->size = f->durable_size;
+        if (f->cap > f->size) { /* what lies beyond the end is gone for good */
+            memset(f->now + f->size, 0, f->cap - f->size);
+            memset(f->durable + f->size, 0, f->cap - f->size);
+        }
     }
     collect(d);
 }

@@ -150,8 +150,8 @@ struct spool {
     struct waiters late; /* finished, to be told outside of the caller's call */
     uint32_t failures;
     bool refusing;
-    bool unsealed;    /* a failed batch may be on disk and no later life makes it void yet */
-    int64_t retry_at; /* 0 = to be set */
+    bool unsealed; /* a failed batch may be on disk and no later life makes it void yet */
+    int64_t retry_at;
 
     enum side side;
     uint32_t side_seg;

@@ -448,7 +448,7 @@ static void test_power(void **state)
 {
     (void)state;
     uint64_t lives = 0;
-    for (uint64_t seed = 1; seed <= seeds(400); seed++)
+    for (uint64_t seed = 1; seed <= seeds(250); seed++)
         lives += run_seed(seed, false, 600);
     assert_true(lives > 1000);
 }
@@ -456,7 +456,7 @@ static void test_power(void **state)
 static void test_faults(void **state)
 {
     (void)state;
-    for (uint64_t seed = 100001; seed <= 100000 + seeds(400); seed++)
+    for (uint64_t seed = 100001; seed <= 100000 + seeds(250); seed++)
         (void)run_seed(seed, true, 600);
 }
 

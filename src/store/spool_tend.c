@@ -114,8 +114,9 @@ static bool step_prepare(struct spool *sp)
         return true;
     }
     uint64_t disk = sp->c.io.free_bytes ? sp->c.io.free_bytes(sp->c.io.ctx) : UINT64_MAX / 4;
-    if (n_free >= SPOOL_FREE_WANT || sp->now < sp->copy_after ||
-        disk < sp->c.reserve + 2ull * sp->c.segment_size)
+    /* the first one is for results on a full disk: it may come out of the reserve */
+    uint64_t need = n_free ? sp->c.reserve + 2ull * sp->c.segment_size : sp->c.segment_size;
+    if (n_free >= SPOOL_FREE_WANT || sp->now < sp->copy_after || disk < need)
         return false;
     uint32_t number;
     int sys = 0;
@@ -297,8 +298,6 @@ static void step_retry(struct spool *sp)
 {
     if ((!sp->refusing && !sp->unsealed) || sp->busy)
         return;
-    if (!sp->retry_at)
-        sp->retry_at = sp->now + SPOOL_RETRY_MS;
     if (sp->now < sp->retry_at)
         return;
     sp->retry_at = sp->now + SPOOL_RETRY_MS;
