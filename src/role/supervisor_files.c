@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,6 +62,8 @@ enum err sup_drop_privileges(struct sup *s, struct errinfo *info)
     gid_t gid;
     enum err err = user_of(s, &uid, &gid, info);
 
+    /* What systemd gave us to bind ports with; children inherit none of it. */
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (err || !wants_drop(s))
         return err;
     if (setgroups(1, &gid) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
@@ -114,7 +117,8 @@ static enum err lock_dir(struct sup *s, uid_t uid, gid_t gid, struct errinfo *in
         return err;
     }
     int n = snprintf(pid, sizeof(pid), "%d\n", getpid());
-    if (ftruncate(fd, 0) != 0 || fchown(fd, uid, gid) != 0 || pwrite(fd, pid, (size_t)n, 0) != n) {
+    if (ftruncate(fd, 0) != 0 || (wants_drop(s) && fchown(fd, uid, gid) != 0) ||
+        pwrite(fd, pid, (size_t)n, 0) != n) {
         enum err err = fail(info, path);
         (void)close(fd);
         return err;
