@@ -319,7 +319,7 @@ static bool do_bounce(struct queue *q, struct hot *h, const struct acting *a)
         r->last_ms = now;
         r->status = SV("5.7.0");
         r->code = 0;
-        r->reply = SV("returned by the administrator of the gateway");
+        r->reply = r->human = SV("returned by the administrator of the gateway");
         q->counters[COUNT_BOUNCED]++;
         report_add(q, h, REPORT_FAILED, i);
     }

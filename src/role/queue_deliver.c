@@ -257,6 +257,7 @@ static void remember(struct hot *h, const struct outcome *o, const struct rcpt_o
     r->code = ro->code;
     r->status = arena_sv(&h->arena, step->status.n ? step->status : ro->status);
     r->reply = arena_sv(&h->arena, ro->reply.n ? ro->reply : step->human);
+    r->human = arena_sv(&h->arena, step->human);
     r->remote = o->remote_name.n ? arena_printf(&h->arena, "%.*s[%s]:%u", SV_ARG(o->remote_name),
                                                 ip, o->remote_port)
                                  : SV("");

@@ -137,7 +137,7 @@ static struct dsn_rcpt *dsn_rcpts(const struct report_job *r)
             .diagnostic = s->code
                               ? arena_printf(&h->arena, "smtp; %u %.*s", s->code, SV_ARG(s->reply))
                               : SV(""),
-            .human = s->reply,
+            .human = s->human,
             .last_attempt_ms = s->last_ms,
             .will_retry_until_ms =
                 r->kind == REPORT_DELAYED

@@ -36,7 +36,7 @@ def wait_for(condition, timeout=20, what="condition"):
 
 class Gateway:
     def __init__(self, *, workers=1, sandbox="require", folder=None, ca=None, dns=None,
-                 hostname="gateway.lab.test", log_level="info"):
+                 hostname="gateway.lab.test", log_level="info", log_format="text"):
         self.own_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="postseal-")
         self.data = os.path.join(self.folder, "data")
@@ -52,8 +52,8 @@ class Gateway:
         user = 'user = "root"\n' if os.getuid() == 0 else ""
         with open(self.config, "w") as f:
             f.write('hostname = "%s"\ndata_dir = "%s"\n%sworkers = %d\nsandbox = %s\n'
-                    "log { format = text  level = %s }\nlisten {\n" % (
-                        hostname, self.data, user, workers, sandbox, log_level))
+                    "log { format = %s  level = %s }\nlisten {\n" % (
+                        hostname, self.data, user, workers, sandbox, log_format, log_level))
             for kind, port in self.ports.items():
                 f.write('    %s = {"127.0.0.1:%d"}\n' % (kind, port))
             f.write("}\n")
@@ -191,24 +191,28 @@ class Gateway:
         return wait_for(found, timeout, "event %s of %s" % (event, id))
 
     # ---- sending ----
-    def client(self, kind="smtp", tls=True):
+    def client(self, kind="smtp", tls=True, source=None):
+        """source: loopback address to come from; only 127.0.0.1 is trusted in the usual settings."""
         context = ssl._create_unverified_context()
+        source = (source, 0) if source else None
         if kind == "submissions":
-            return smtplib.SMTP_SSL("127.0.0.1", self.ports[kind], timeout=30, context=context)
-        c = smtplib.SMTP("127.0.0.1", self.ports[kind], timeout=30)
+            return smtplib.SMTP_SSL("127.0.0.1", self.ports[kind], timeout=30, context=context,
+                                    source_address=source)
+        c = smtplib.SMTP("127.0.0.1", self.ports[kind], timeout=30, source_address=source)
         c.ehlo("client.lab.test")
         if tls:
             c.starttls(context=context)
             c.ehlo("client.lab.test")
         return c
 
-    def send(self, sender, rcpts, message, *, kind="smtp", tls=True, options=(), rcpt_options=()):
+    def send(self, sender, rcpts, message, *, kind="smtp", tls=True, options=(), rcpt_options=(),
+             source=None):
         """Sends and returns the queue id."""
         if isinstance(rcpts, str):
             rcpts = [rcpts]
         if isinstance(message, str):
             message = message.replace("\r\n", "\n").replace("\n", "\r\n").encode()
-        c = self.client(kind, tls)
+        c = self.client(kind, tls, source)
         try:
             code, text = c.mail(sender, list(options))
             assert code == 250, (code, text)

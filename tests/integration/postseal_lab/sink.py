@@ -23,7 +23,8 @@ class Sink:
     """SMTP server on ip:port (port 0 = any).
 
     tls: "good" (with cert, key), "none" (not offered), "refuse" (454), "break" (garbage instead of a
-    handshake), "alert" (closes after ClientHello), "stall" (never answers the hello).
+    handshake), "alert" (closes after ClientHello), "stall" (never answers the hello), "inject" (a reply in
+    clear behind the 220 of STARTTLS, in the same segment).
     script: {command or b"BODY": reply text or callable(session) -> reply or None = close}.
     """
 
@@ -36,11 +37,14 @@ class Sink:
         self.extensions = list(extensions)
         self.banner = banner
         self.mails, self.commands, self.connections = [], [], 0
+        self.all_mails = []  # never cleared by tests
+        self.sni = None
         self.lock = threading.Condition()
         self.context = None
         if cert:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(cert, key)
+            self.context.sni_callback = self._sni
             if min_tls:
                 self.context.minimum_version = min_tls
             if max_tls:
@@ -54,6 +58,9 @@ class Sink:
         self.sock.listen(128)
         self.ip, self.port = self.sock.getsockname()[:2]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def _sni(self, _socket, name, _context):
+        self.sni = name
 
     def _accept(self):
         while True:
@@ -161,11 +168,15 @@ class Session:
 
     def do_starttls(self, _):
         mode = self.sink.tls
+        if mode == "none":
+            self.say("502 5.5.1 not implemented")
+            return
         if mode == "refuse":
             self.say("454 4.7.0 TLS not available")
             return
-        self.say("220 2.0.0 go ahead")
+        self.say("220 2.0.0 go ahead" + ("\r\n250 2.0.0 injected" if mode == "inject" else ""))
         if mode == "break":
+            self.conn.recv(4096)
             self.conn.sendall(b"this is not TLS at all\r\n")
             raise EOFError
         if mode == "alert":
@@ -220,6 +231,7 @@ class Session:
             return
         with self.sink.lock:
             self.sink.mails.append(mail)
+            self.sink.all_mails.append(mail)
             self.sink.lock.notify_all()
         self.say("250 2.0.0 taken")
 
