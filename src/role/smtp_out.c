@@ -234,7 +234,6 @@ static void start(struct attempt *a)
         smtp_out_finish(a);
         return;
     }
-    smtp_out_txn_prepare(a);
     if (!smtp_out_reuse(a))
         smtp_out_next(a);
 }

@@ -131,6 +131,7 @@ static enum flow begin(struct out_conn *c)
     c->begun = true;
     c->dot_given = false;
     a->ready_ms = smtp_now(c->m);
+    smtp_out_txn_prepare(a);
     smtp_cli_begin(c->cli, &a->txn);
     return FLOW_ON;
 }

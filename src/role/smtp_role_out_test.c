@@ -401,6 +401,79 @@ static void the_next_host_has_its_turn(void **state)
     (void)close(l);
 }
 
+/* 4xx at one server: the next has its turn, for the recipients that are open. 5xx is final. */
+static void a_temporary_refusal_goes_to_the_next_host(void **state)
+{
+    struct bench *b = *state;
+    uint16_t p1, p2;
+    int l1 = listen_any(&p1), l2 = listen_any(&p2);
+    struct host hosts[2] = {{.name = SV("127.0.0.1"), .port = p1},
+                            {.name = SV("127.0.0.1"), .port = p2, .preference = 5}};
+    struct rcpt rcpts[2] = {{.addr = SV("no@outside.example"), .index = 8},
+                            {.addr = SV("joe@outside.example"), .index = 9}};
+    struct delivery d = job_for(p1, ++next_attempt, TLS_LEVEL_OPPORTUNISTIC, SV(BODY));
+
+    d.hop.key = SV("next");
+    d.hop.hosts = hosts;
+    d.hop.n_hosts = 2;
+    d.rcpts = rcpts;
+    d.n_rcpts = 2;
+    bench_send(b, MSG_DELIVER, &d, -1);
+    struct talk t = talk_accept(l1);
+    greet(&t, PLAIN_EHLO);
+    talk_expect(&t, "MAIL");
+    talk_say(&t, "250 ok\r\n");
+    talk_expect(&t, "RCPT TO:<no@outside.example>");
+    talk_say(&t, "550 5.1.1 unknown\r\n");
+    talk_expect(&t, "RCPT TO:<joe@outside.example>");
+    talk_say(&t, "452 4.2.2 full\r\n");
+    talk_expect(&t, "DATA");
+    talk_say(&t, "503 no\r\n");
+    struct talk t2 = talk_accept(l2);
+    greet(&t2, PLAIN_EHLO);
+    take_mail(&t2); /* joe alone */
+    const struct outcome *o = &bench_expect(b, MSG_ATTEMPT_DONE)->ATTEMPT_DONE;
+    struct attempt_ack ack = {o->attempt};
+    assert_int_equal(o->n_rcpts, 2);
+    assert_int_equal(o->rcpts[0].index, 8);
+    assert_int_equal(o->rcpts[0].result, RCPT_FAILED);
+    assert_int_equal(o->rcpts[0].code, 550);
+    assert_int_equal(o->rcpts[1].index, 9);
+    assert_int_equal(o->rcpts[1].result, RCPT_DELIVERED);
+    bench_send(b, MSG_ATTEMPT_ACK, &ack, -1);
+    talk_close(&t);
+    talk_close(&t2);
+    (void)close(l1);
+    (void)close(l2);
+}
+
+/* The first server fails TLS, the second satisfies it: mandatory TLS goes on over all addresses. */
+static void mandatory_tls_tries_every_host(void **state)
+{
+    struct bench *b = *state;
+    uint16_t p1, p2;
+    int l1 = listen_any(&p1), l2 = listen_any(&p2);
+    struct host hosts[2] = {{.name = SV("127.0.0.1"), .port = p1},
+                            {.name = SV("127.0.0.1"), .port = p2, .preference = 5}};
+    struct delivery d = job_for(p1, ++next_attempt, TLS_LEVEL_ENCRYPT, SV(BODY));
+
+    d.hop.key = SV("every");
+    d.hop.hosts = hosts;
+    d.hop.n_hosts = 2;
+    bench_send(b, MSG_DELIVER, &d, -1);
+    struct talk t = talk_accept(l1);
+    greet(&t, TLS_EHLO);
+    talk_expect(&t, "STARTTLS");
+    talk_say(&t, "454 4.7.0 not now\r\n");
+    expect_no_mail(&t);
+    t = tls_session(b, l2);
+    take_mail(&t);
+    expect_delivered(b);
+    talk_close(&t);
+    (void)close(l1);
+    (void)close(l2);
+}
+
 static void a_wrong_body_is_never_sent(void **state)
 {
     struct bench *b = *state;
@@ -541,6 +614,8 @@ int main(void)
         cmocka_unit_test(replies_decide_the_result),
         cmocka_unit_test(lost_behind_the_dot_is_deferred_and_not_repeated),
         cmocka_unit_test(the_next_host_has_its_turn),
+        cmocka_unit_test(a_temporary_refusal_goes_to_the_next_host),
+        cmocka_unit_test(mandatory_tls_tries_every_host),
         cmocka_unit_test(a_wrong_body_is_never_sent),
         cmocka_unit_test(a_large_body_comes_from_its_file),
         cmocka_unit_test(results_are_told_again),
