@@ -28,7 +28,7 @@ static uint32_t take_u(struct reader *r, size_t n)
 {
     uint32_t v = 0;
 
-    if (r->bad || r->msg.n - r->at < n) {
+    if (r->bad || r->at > r->msg.n || r->msg.n - r->at < n) {
         r->bad = true;
         return 0;
     }
@@ -190,10 +190,12 @@ enum err dns_answer_parse(struct sv msg, enum dns_type type, struct dns_answer *
 {
     struct dns_answer a = {.status = DNS_S_NODATA, .ttl = DNS_TTL_MAX};
     struct reader r = {.msg = msg, .at = 2};
+    if (msg.n < HEADER)
+        return ERR_SYNTAX;
     uint32_t flags = take_u(&r, 1), codes = take_u(&r, 1);
     uint32_t questions = take_u(&r, 2), answers = take_u(&r, 2), authority = take_u(&r, 2);
 
-    if (msg.n < HEADER || !(flags & FLAG_QR))
+    if (!(flags & FLAG_QR))
         return ERR_SYNTAX;
     r.at = HEADER;
     a.ad = (codes & FLAG_AD) != 0;

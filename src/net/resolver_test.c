@@ -467,6 +467,7 @@ static const struct {
     {M(H("\x81\x80") "\xc0\x0c\x00\x0f\x00\x01"), ERR_SYNTAX, 0},       /* question loops */
     {M(H("\x81\x80") Q), ERR_SYNTAX, 0}, /* promised answer missing */
     {M("\x12\x34\x81\x80"), ERR_SYNTAX, 0},
+    {M("\x34"), ERR_SYNTAX, 0},
     {M(""), ERR_SYNTAX, 0},
 };
 
