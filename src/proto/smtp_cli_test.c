@@ -352,13 +352,13 @@ static void starttls_injection(void **state UNUSED)
     play_begin(&p, &s, "250-mx\r\n250 STARTTLS\r\n");
     play_reply(&p, SV("220 go\r\n250 injected\r\n"), 0);
     assert_true(p.closed);
-    assert_int_equal(smtp_cli_failure(p.cli), FAILURE_PROTOCOL);
+    assert_int_equal(smtp_cli_failure(p.cli), FAILURE_TLS_HANDSHAKE);
     play_close(&p);
 
     play_begin(&p, &s, "250-mx\r\n250 STARTTLS\r\n");
     play_reply(&p, SV("220 go\r\n2"), 0); /* half a line is too much as well */
     assert_true(p.closed);
-    assert_int_equal(smtp_cli_failure(p.cli), FAILURE_PROTOCOL);
+    assert_int_equal(smtp_cli_failure(p.cli), FAILURE_TLS_HANDSHAKE);
     play_close(&p);
 }
 

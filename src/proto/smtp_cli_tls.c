@@ -26,7 +26,7 @@ void cli_starttls_response(struct smtp_cli *c, const struct cli_reply *r)
 {
     if (r->code == 220) {
         if (c->in_pos < c->in.n)
-            cli_fail(c, FAILURE_PROTOCOL, "the server sent data behind its reply to STARTTLS");
+            cli_fail(c, FAILURE_TLS_HANDSHAKE, "the server sent data behind its reply to STARTTLS");
         else
             c->state = CLI_ST_TLS;
     } else if (r->code < 400) {
