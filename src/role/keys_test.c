@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "crypto/cert.h"
 #include "net/ipc.h"
+#include "net/sandbox.h"
 #include "role/keyclient.h"
 #include "role/keys.h"
 #include "role/keys_files.h"
@@ -76,6 +77,10 @@ NORETURN static void keys_process(const char *dir, const int fds[PEERS], int kep
         _exit(3);
     for (int i = 0; i < PEERS; i++)
         keys_channel(s.keys, peers[i].role, peers[i].index, fds[i]);
+    /* as in production: everything below must work in the cage, child processes included */
+    struct sandbox_result cage;
+    if (sandbox_enter(ROLE_KEYS, NULL, 0, false, &cage, NULL))
+        _exit(5);
     loop_run(loop);
     _exit(0);
 }
