@@ -10,7 +10,9 @@
 
 /* Route for a recipient domain (spec D): first route whose group has the domain, else the default.
  * Equal preferences rotate by `turn` (round robin). Fills hop->tls from route and decision: an
- * encrypt decision with method tls gives the mandatory requirement of `encryption`, never less. */
+ * encrypt decision with method tls gives the mandatory requirement of `encryption`, never less.
+ * By MX on a port other than 25 it is one host {domain, port, mx}. Credentials demand Encrypt.
+ * ERR_NOTFOUND: <Postmaster> and neither administrator address nor fqdn is set. */
 NODISCARD enum err plan_route(const struct settings *s, const struct decision *d, struct sv rcpt,
                               uint64_t turn, struct arena *a, struct hop *out_hop);
 

@@ -135,6 +135,9 @@ static const struct cond_row cond_table[] = {
     {"CREDIT_CARD between 1 and 1", true, YES, UNKNOWN},
     {"CREDIT_CARD none", true, NO, NO},
     {"US_SSN none", true, YES, UNKNOWN},
+    {"phrase:project-x at least 4", true, YES, YES},
+    {"phrase:project-x at least 5", true, NO, UNKNOWN},
+    {"phrase:project-x none", true, NO, NO},
     {"US_SSN at least 1", true, NO, UNKNOWN},
     /* counts of the message */
     {"attachments at least 2", false, YES, YES},
