@@ -22,7 +22,7 @@
 #define RESERVE_BYTES   (256u * 1024 * 1024)
 #define EVENTS_BYTES    (1024u * 1024 * 1024)
 #define TICK_MS         1000
-#define SYNC_WAIT_TICKS 10 /* for results of before our start, when a worker stays away */
+#define SYNC_WAIT_TICKS 700 /* longer than any wait for the reply to a final dot */
 #define FOUND_MAX_ENV   (4u * 1024 * 1024)
 
 /* ---- channels ---- */
@@ -44,8 +44,6 @@ static void smtp_message(void *ctx, struct ipc *ch, enum message m, const union 
     } else if (m == MSG_FILE_DROP) {
         intake_file_drop(q, i, b->FILE_DROP.file);
     } else if (m == MSG_SETTINGS_ACK) {
-        if (!q->smtp[i].synced && q->syncing)
-            q->syncing--;
         q->smtp[i].synced = true;
     } else if (m == MSG_STATS) {
         queue_worker_stats(q, i, b->STATS.text);
@@ -369,13 +367,25 @@ static enum err open_spool(struct queue *q, struct errinfo *info)
 
 /* ---- turn, tick ---- */
 
+/* Workers may still hold results of attempts that the queue before us made; until they have told
+ * them, a message of before our start is not sent again. */
+bool queue_syncing(const struct queue *q)
+{
+    if (q->ticks > SYNC_WAIT_TICKS)
+        return false;
+    for (uint8_t i = 0; i < q->n_smtp; i++) {
+        if (q->smtp[i].ch && !q->smtp[i].synced)
+            return true;
+    }
+    return q->n_smtp == 0;
+}
+
 static void turn(void *ctx)
 {
     struct queue *q = ctx;
 
     scan_dispatch(q);
-    if (!q->syncing)
-        deliver_dispatch(q);
+    deliver_dispatch(q);
     if (q->starved && q->hot_n < HOT_MAX)
         queue_run_due(q);
     else
@@ -391,8 +401,7 @@ static void tick(void *ctx)
 {
     struct queue *q = ctx;
 
-    if (q->syncing && ++q->sync_ticks > SYNC_WAIT_TICKS)
-        q->syncing = 0;
+    q->ticks++;
     hot_redo_ends(q);
     scan_watch(q);
     intake_gate(q);
@@ -491,7 +500,7 @@ static enum err start(struct queue *q, struct ctl_listener *ctl)
     settings_push(q, q->lookup);
     settings_push(q, q->web);
     settings_push(q, q->store);
-    q->syncing = q->msgs_n ? q->n_smtp : 0;
+    q->first_new_id = q->next_id;
     loop_on_turn(q->loop, turn, q);
     timer_set(q->tick, TICK_MS);
     queue_run_due(q);

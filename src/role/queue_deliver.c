@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define SYNC_DELAY_MS 200
 #define LOST_DELAY_MS 1000 /* a worker died: its attempts are made again */
 
 /* ---- making tasks ---- */
@@ -426,6 +427,10 @@ static void run_one(struct queue *q, struct qmsg *m, int64_t now)
     if (h) { /* watchdog: nothing may stay without a next event */
         track_alarm(q, "watchdog", "a message was worked on for too long (phase %d)", h->phase);
         msg_due(q, m, now + TASK_DEADLINE_MS);
+        return;
+    }
+    if (m->id < q->first_new_id && queue_syncing(q)) {
+        msg_due(q, m, now + SYNC_DELAY_MS);
         return;
     }
     if (hot_load(q, m, &h)) {

@@ -202,8 +202,8 @@ struct queue {
     uint64_t counters[32];
     uint64_t *redo; /* messages whose end is to be recorded again */
     uint32_t n_redo;
-    uint8_t syncing; /* workers that may still hold results of before our start */
-    uint32_t sync_ticks;
+    uint64_t first_new_id; /* ids below are of before our start */
+    uint32_t ticks;        /* seconds since then */
 };
 
 enum counter {
@@ -317,6 +317,9 @@ void track(struct queue *q, enum event_kind kind, const struct hot *h, struct sv
 void track_alarm(struct queue *q, const char *what, const char *fmt, ...) PRINTF(3, 4);
 void jw_tls(struct buf *b, const struct tls_facts *t);
 void jw_decision(struct buf *b, const struct decision *d);
+
+/* queue.c */
+bool queue_syncing(const struct queue *q);
 
 /* queue_ctl.c */
 void ctl_accept(void *queue, int events);
