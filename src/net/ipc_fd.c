@@ -21,6 +21,7 @@
 #define MFD_NOEXEC_SEAL 8U
 #endif
 
+enum { SECRET_ROOM = 16 << 10 };
 enum { SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
 
 static void close_fd(int fd)
@@ -100,9 +101,13 @@ static enum err packet_spill(struct packet *p)
 enum err packet_make(enum message m, const void *body, int fd, struct packet *out_p)
 {
     struct buf b;
-    struct packet p = {.fds = {-1, -1}};
+    struct packet p = {.secret = m == MSG_BYTES || m == MSG_KEY_REQ || m == MSG_KEY_REPLY ||
+                                 m == MSG_FILE_GIVE,
+                       .fds = {-1, -1}};
 
     buf_init(&b, message_max(m));
+    if (p.secret) /* growing would leave copies behind */
+        (void)buf_reserve(&b, message_max(m) < SECRET_ROOM ? message_max(m) : SECRET_ROOM);
     enum err err = message_encode(m, body, &b);
     if (!err) {
         p.bytes = b.p;
@@ -125,6 +130,8 @@ void packet_done(struct packet *p)
 {
     for (int i = 0; i < p->n_fds; i++)
         close_fd(p->fds[i]);
+    if (p->secret)
+        explicit_bzero(p->bytes, p->n);
     free(p->bytes);
     *p = (struct packet){.fds = {-1, -1}};
 }

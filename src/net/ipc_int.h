@@ -29,6 +29,7 @@ struct packet {
     char *bytes; /* malloc'd: the frame or the escape */
     size_t n;
     size_t weight; /* bytes of the frame, wherever they are */
+    bool secret;   /* may hold key material: wiped */
     int fds[PACKET_FDS];
     int n_fds;
 };

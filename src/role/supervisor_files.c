@@ -64,12 +64,15 @@ enum err sup_drop_privileges(struct sup *s, struct errinfo *info)
 
     /* What systemd gave us to bind ports with; children inherit none of it. */
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* keys pass through our memory */
     if (err || !wants_drop(s))
         return err;
     if (setgroups(1, &gid) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
         return err_set_sys(info, ERR_DENIED, errno, "cannot become user %s", s->boot.user);
     if (uid != 0 && setuid(0) == 0)
         return err_set(info, ERR_BUG, "root's rights came back");
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* changing the user has reset it */
     return ERR_OK;
 }
 
