@@ -4,6 +4,7 @@
  */
 #include "net/ipc.h"
 #include "net/loop.h"
+#include "net/resolver.h"
 #include "net/sandbox.h"
 
 #include <arpa/inet.h>
@@ -39,6 +40,7 @@ struct world {
     uint16_t port;
     int file;          /* open for writing */
     struct loop *loop; /* made before the cage, as roles do */
+    struct resolver *resolver;
 };
 
 typedef int action_fn(const struct world *w); /* 0 or -errno */
@@ -219,6 +221,22 @@ static int do_pool(const struct world *w)
     loop_run(w->loop);
     return rc;
 }
+static void resolved(void *ctx, enum dns_result result, const struct dns_addr *addrs, size_t n)
+{
+    const struct world *w = ctx;
+
+    (void)addrs;
+    (void)n;
+    if (result == DNS_TEMP)
+        loop_stop(w->loop);
+}
+/* Nobody answers there, but c-ares has to make its sockets and give up in peace. */
+static int do_resolve(const struct world *w)
+{
+    resolver_mx(w->resolver, SV("x.example"), resolved, (void *)(uintptr_t)w);
+    loop_run(w->loop);
+    return 0;
+}
 static int do_fd_io(const struct world *w)
 {
     char c = 'x';
@@ -287,6 +305,7 @@ static const struct {
     {"unix socket", do_unix, R1(LOOKUP), ALL_ROLES & ~R2(SMTP, LOOKUP)},
     {"netlink socket", do_netlink, 0, ALL_ROLES & ~R2(SMTP, LOOKUP)},
     {"connect", do_connect, R2(SMTP, LOOKUP), ALL_ROLES & ~R2(SMTP, LOOKUP)},
+    {"DNS look-up", do_resolve, R2(SMTP, LOOKUP), ALL_ROLES & ~R2(SMTP, LOOKUP)},
     {"accept", do_accept, R3(SMTP, QUEUE, STORE) | R1(WEB), R3(CONTENT, LOOKUP, KEYS)},
     {"execve", do_exec, 0, ALL_ROLES},
     {"ptrace", do_ptrace, 0, ALL_ROLES},
@@ -332,7 +351,8 @@ static int run(enum role role, action_fn *fn, struct world *w)
     assert_true(pid >= 0);
     if (pid == 0) {
         (void)alarm(20);
-        if (loop_new(&w->loop) != ERR_OK)
+        if (loop_new(&w->loop) != ERR_OK ||
+            resolver_new(w->loop, SV("127.0.0.1:1"), SV(""), 30, 1, &w->resolver, NULL) != ERR_OK)
             _exit(EXIT_NO_CAGE);
         _exit(child(role, fn, w));
     }
