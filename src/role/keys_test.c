@@ -37,7 +37,6 @@ static const struct {
 
 struct world {
     pid_t pid;
-    char dir[64];
     int fds[PEERS];
     int kept; /* read end: names that `keys` wants on disk */
     struct keyclient *clients[PEERS];
@@ -85,23 +84,42 @@ NORETURN static void keys_process(const char *dir, const int fds[PEERS], int kep
     _exit(0);
 }
 
-static int setup(void **state)
+/* One data directory for all tests: making its RSA key takes the longest. */
+static char data_dir[] = "/tmp/keys-test-XXXXXX";
+
+static int make_dir(void **state)
 {
-    struct world *w = calloc(1, sizeof(*w));
     struct errinfo info = {0};
-    int theirs[PEERS], kept[2];
     char path[128];
-    (void)snprintf(w->dir, sizeof(w->dir), "/tmp/keys-test-XXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    if (keys_first_start(sv_str(w->dir), SV("mx.example.org"), &info))
-        fail_msg("%s", info.text);
-    (void)snprintf(path, sizeof(path), "%s/secrets", w->dir);
+    (void)state;
+    if (!mkdtemp(data_dir))
+        return 1;
+    if (keys_first_start(sv_str(data_dir), SV("mx.example.org"), &info)) {
+        print_error("%s\n", info.text);
+        return 1;
+    }
+    (void)snprintf(path, sizeof(path), "%s/secrets", data_dir);
     assert_int_equal(mkdir(path, 0700), 0);
-    (void)snprintf(path, sizeof(path), "%s/secrets/smarthost", w->dir);
+    (void)snprintf(path, sizeof(path), "%s/secrets/smarthost", data_dir);
     FILE *f = fopen(path, "w");
     assert_int_equal(fchmod(fileno(f), 0600), 0);
     (void)fputs("open sesame\n", f);
     (void)fclose(f);
+    return 0;
+}
+
+static int remove_dir(void **state)
+{
+    char command[128];
+    (void)state;
+    (void)snprintf(command, sizeof(command), "rm -r %s", data_dir);
+    return system(command);
+}
+
+static int setup(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    int theirs[PEERS], kept[2];
     assert_int_equal(pipe(kept), 0);
     for (int i = 0; i < PEERS; i++) {
         int pair[2];
@@ -113,7 +131,7 @@ static int setup(void **state)
     if (w->pid == 0) {
         for (int i = 0; i < PEERS; i++)
             (void)close(w->fds[i]);
-        keys_process(w->dir, theirs, kept[1]);
+        keys_process(data_dir, theirs, kept[1]);
     }
     (void)close(kept[1]);
     w->kept = kept[0];
@@ -128,7 +146,6 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct world *w = *state;
-    char command[128];
     int status = 0;
     assert_int_equal(waitpid(w->pid, &status, WNOHANG), 0); /* it lives */
     (void)kill(w->pid, SIGKILL);
@@ -136,8 +153,6 @@ static int teardown(void **state)
     for (int i = 0; i < PEERS; i++)
         keyclient_free(w->clients[i]);
     (void)close(w->kept);
-    (void)snprintf(command, sizeof(command), "rm -r %s", w->dir);
-    assert_int_equal(system(command), 0);
     free(w);
     return 0;
 }
@@ -479,6 +494,62 @@ static enum err import(struct world *w, const char *id, struct sv password, stru
     return err;
 }
 
+static enum err count(void *ctx, struct sv name, struct sv data)
+{
+    (void)name;
+    *(size_t *)ctx += data.n > 0;
+    return ERR_OK;
+}
+
+static void files_of_the_first_start(void **state)
+{
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } files[] = {{"", 0700},
+                 {"/master.key", 0600},
+                 {"/default-ec.key", 0600},
+                 {"/default-ec.crt", 0644},
+                 {"/default-rsa.key", 0600},
+                 {"/default-rsa.crt", 0644}};
+    struct errinfo info = {0};
+    struct stat st;
+    char path[128];
+    size_t n = 0;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        (void)snprintf(path, sizeof(path), "%s/keys%s", data_dir, files[i].name);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 07777, files[i].mode);
+    }
+    ino_t before = st.st_ino;
+    assert_int_equal(keys_first_start(sv_str(data_dir), SV("x"), &info),
+                     ERR_OK); /* no second one */
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_ino, before);
+    assert_int_equal(keys_load_files(sv_str(data_dir), count, &n, &info), ERR_OK);
+    assert_int_equal(n, 6); /* five and a secret */
+    /* names of other places are refused, a former file is kept */
+    assert_int_equal(keys_keep_file(sv_str(data_dir), SV("key/../x"), SV("k"), &info), ERR_DENIED);
+    assert_int_equal(keys_keep_file(sv_str(data_dir), SV("master"), SV("k"), &info), ERR_DENIED);
+    assert_int_equal(keys_keep_file(sv_str(data_dir), SV("key/master"), SV("k"), &info),
+                     ERR_DENIED);
+    assert_int_equal(keys_keep_file(sv_str(data_dir), SV("cert/extra"), SV("1"), &info), ERR_OK);
+    assert_int_equal(keys_keep_file(sv_str(data_dir), SV("cert/extra"), SV("2"), &info), ERR_OK);
+    (void)snprintf(path, sizeof(path), "%s/keys/extra.crt.old", data_dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(unlink(path), 0);
+    (void)snprintf(path, sizeof(path), "%s/keys/extra.crt", data_dir);
+    assert_int_equal(unlink(path), 0);
+    /* a private file that others may read is refused by name */
+    (void)snprintf(path, sizeof(path), "%s/keys/default-ec.key", data_dir);
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(keys_load_files(sv_str(data_dir), count, &n, &info), ERR_DENIED);
+    assert_string_equal(info.file, "default-ec.key");
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(keys_first_start(SV("/nonexistent"), SV("x"), &info), ERR_NOTFOUND);
+}
+
 static void import_in_a_child(void **state)
 {
     struct world *w = *state;
@@ -515,6 +586,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tickets_are_shared_by_workers_not_by_roles, setup,
                                         teardown),
         cmocka_unit_test(tickets_rotate_hourly),
+        cmocka_unit_test(files_of_the_first_start),
         cmocka_unit_test(garbage_closes_the_channel_only),
         cmocka_unit_test_setup_teardown(late_answers_are_passed_over, setup, teardown),
         cmocka_unit_test(a_silent_keys_costs_one_deadline),
@@ -522,5 +594,5 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(import_in_a_child, setup, teardown),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
