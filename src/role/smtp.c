@@ -95,7 +95,7 @@ static void queue_message(void *ctx, struct ipc *ch, enum message msg, const uni
     struct smtp *m = ctx;
 
     (void)ch;
-    if (msg == MSG_DELIVER && m->snap) {
+    if (msg == MSG_DELIVER && m->snap && !m->stopping) {
         smtp_out_deliver(m, &b->DELIVER, fd);
         return; /* the attempt owns the fd */
     }

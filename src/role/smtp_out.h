@@ -31,6 +31,7 @@ struct out_conn {
     struct attempt *job; /* NULL = nobody's */
     enum out_state state;
     enum smtp_cli_wait wait;
+    int64_t since_ms; /* when we last said something; 0 = since now */
     struct arena mem; /* key, host, facts */
     struct sv host;
     struct ip ip;

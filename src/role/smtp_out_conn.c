@@ -20,6 +20,7 @@
 #define OUT_READ     (16u * 1024) /* what the machine takes at a time */
 #define QUIT_MS      (5 * 1000)
 #define HANDSHAKE_MS (60 * 1000)
+#define WAITS_MAX    4 /* time limits that one answer may take in pieces */
 #define POOL_MAX     300
 
 enum flow { FLOW_ON, FLOW_WAIT, FLOW_END };
@@ -300,8 +301,12 @@ static enum flow input_step(struct out_conn *c, const struct smtp_cli_step *step
 {
     c->wait = step->wait;
     enum flow f = read_step(c);
-    if (f == FLOW_WAIT)
-        conn_deadline(&c->conn, smtp_now(c->m) + wait_ms(c));
+    if (f == FLOW_WAIT) { /* a server that drips bytes wins a few turns, not hours */
+        int64_t now = smtp_now(c->m), ms = wait_ms(c);
+        c->since_ms = c->since_ms ? c->since_ms : now;
+        int64_t last = c->since_ms + WAITS_MAX * ms;
+        conn_deadline(&c->conn, now + ms < last ? now + ms : last);
+    }
     return f;
 }
 
@@ -332,7 +337,7 @@ static enum flow start_tls(struct out_conn *c)
     c->tls_tried = true;
     c->state = OUT_HANDSHAKE;
     conn_deadline(&c->conn, smtp_now(c->m) + HANDSHAKE_MS);
-    if (!a || c->left.n ||
+    if (!a || c->left.n || !c->m->tls_client ||
         tls_connect(c->m->tls_client, c->conn.fd, c->host, &a->req, c->pool.key, &c->conn.tls)) {
         smtp_cli_tls_failed(c->cli);
         c->state = OUT_RUN;
@@ -344,6 +349,8 @@ static enum flow run_step(struct out_conn *c)
 {
     struct smtp_cli_step step = smtp_cli_next(c->cli);
 
+    if (step.kind != CLI_NEED_INPUT)
+        c->since_ms = 0;
     switch (step.kind) {
     case CLI_NEED_INPUT:
         return input_step(c, &step);
