@@ -101,7 +101,7 @@ class Gateway:
         self.process.wait()
 
     def children(self):
-        """{title: pid} of the processes of this gateway."""
+        """{title: pid} ("ps-queue", "ps-smtp0") of the processes of this gateway."""
         out = {}
         for pid in os.listdir("/proc"):
             if not pid.isdigit():
