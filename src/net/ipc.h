@@ -12,7 +12,7 @@
 #include "net/loop.h"
 
 #define IPC_INLINE_MAX (128u * 1024)
-#define IPC_QUEUE_MAX (64u * 1024 * 1024) /* bytes waiting for a slow peer */
+#define IPC_QUEUE_MAX  (64u * 1024 * 1024) /* bytes waiting for a slow peer */
 
 struct ipc;
 struct ipc_handler {

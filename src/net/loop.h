@@ -16,7 +16,7 @@ NODISCARD enum err loop_new(struct loop **out_loop);
 void loop_free(struct loop *l);
 void loop_run(struct loop *l); /* until loop_stop */
 void loop_stop(struct loop *l);
-void *loop_uv(struct loop *l);  /* uv_loop_t, for libraries that bring a libuv face of their own */
+void *loop_uv(struct loop *l); /* uv_loop_t, for libraries that bring a libuv face of their own */
 struct clock loop_clock(const struct loop *l); /* sampled once per turn */
 /* Called once at the end of every turn, after all events: flush logs, send batches. */
 void loop_on_turn(struct loop *l, void (*fn)(void *ctx), void *ctx);

@@ -26,8 +26,10 @@ NODISCARD enum err resolver_new(struct loop *l, struct sv servers, struct sv res
 /* Pending queries are answered DNS_TEMP. Not inside one of the callbacks below. */
 void resolver_free(struct resolver *r);
 
-typedef void dns_addrs_fn(void *ctx, enum dns_result result, const struct dns_addr *addrs, size_t n);
-/* Addresses of the domain's mail hosts, by preference; equal ones shuffled. May call back at once. */
+typedef void dns_addrs_fn(void *ctx, enum dns_result result, const struct dns_addr *addrs,
+                          size_t n);
+/* Addresses of the domain's mail hosts, by preference; equal ones shuffled. May call back at once.
+ */
 void resolver_mx(struct resolver *r, struct sv domain, dns_addrs_fn *fn, void *ctx);
 /* Addresses of one host; an address literal answers itself. */
 void resolver_host(struct resolver *r, struct sv host, dns_addrs_fn *fn, void *ctx);
