@@ -64,15 +64,22 @@ static const struct word against[] = {
     {"student", true},     {"patient", true},     {"mrn", false},         {"duns", false},
     {"license", true},     {"licence", true},     {"asset", true},        {"inventory", true},
     {"catalog", true},     {"docket", false},     {"filing", false},      {"permit", false},
-    {"receipt", true},     {"voucher", true},     {"coupon", true},       {"event", true},
-    {NULL, false}};
+    {"pid", false},        {"tid", false},        {"thread", true},       {"receipt", true},
+    {"voucher", true},     {"coupon", true},      {"event", true},        {NULL, false}};
+/* "loyalty card", "SIM card": cards of another kind. */
+static const struct word other_cards[] = {
+    {"loyalty", false},  {"member", true},  {"sim", false},    {"library", false},
+    {"bonus", false},    {"reward", true},  {"student", true}, {"employee", true},
+    {"id", false},       {"memory", false}, {"punch", false},  {"access", false},
+    {"boarding", false}, {NULL, false}};
 static const struct word filler[] = {
-    {"no", false},     {"nos", false}, {"nr", false},     {"number", true},  {"num", false},
-    {"nummer", false}, {"id", false},  {"ids", false},    {"code", true},    {"is", false},
-    {"was", false},    {"are", false}, {"the", false},    {"your", false},   {"our", false},
-    {"my", false},     {"key", false}, {"value", false},  {"numero", false}, {"of", false},
-    {"for", false},    {"ist", false}, {"lautet", false}, {"and", false},    {"or", false},
-    {"und", false},    {"n", false},   {"s", false},      {NULL, false}};
+    {"tag", false},    {"door", false}, {"reading", true}, {"label", false},  {"slip", false},
+    {"no", false},     {"nos", false},  {"nr", false},     {"number", true},  {"num", false},
+    {"nummer", false}, {"id", false},   {"ids", false},    {"code", true},    {"is", false},
+    {"was", false},    {"are", false},  {"the", false},    {"your", false},   {"our", false},
+    {"my", false},     {"key", false},  {"value", false},  {"numero", false}, {"of", false},
+    {"for", false},    {"ist", false},  {"lautet", false}, {"and", false},    {"or", false},
+    {"und", false},    {"n", false},    {"s", false},      {NULL, false}};
 
 static bool is_alpha(char c)
 {
@@ -120,6 +127,18 @@ static void back_number(struct back *b)
         b->denied = true;
 }
 
+/* The word before the one at b->at, when it makes another thing of a card. */
+static bool after_other_card(const struct back *b)
+{
+    size_t end = b->at;
+    if (end == 0 || !strchr(" -_", b->text.p[end - 1]) || b->text.p[end - 1] == '\0')
+        return false;
+    size_t start = --end;
+    while (start > 0 && is_alpha(b->text.p[start - 1]) && end - start < 16)
+        start--;
+    return in_words(sv_of(b->text.p + start, end - start), other_cards);
+}
+
 static enum label back_word(struct back *b, const struct word *positive)
 {
     size_t end = b->at;
@@ -129,7 +148,7 @@ static enum label back_word(struct back *b, const struct word *positive)
     b->spent += token.n;
     b->words++;
     if (in_words(token, positive))
-        return LABEL_FOR;
+        return after_other_card(b) ? LABEL_AGAINST : LABEL_FOR;
     if (!b->denied && in_words(token, against))
         return LABEL_AGAINST;
     if (!in_words(token, filler))
