@@ -220,13 +220,6 @@ static void unapply(struct spool *sp, const struct unit *u, bool written)
     }
 }
 
-static void close_active(struct spool *sp)
-{
-    if (sp->active != NONE)
-        sp->segs[sp->active]->state = SEG_CLOSED;
-    sp->active = NONE;
-}
-
 static void rollback(struct spool *sp)
 {
     struct batch *b = &sp->wr;
@@ -234,7 +227,7 @@ static void rollback(struct spool *sp)
     for (size_t i = b->n; i-- > 0;)
         unapply(sp, &b->units[i], i < b->written);
     if (b->written) {
-        close_active(sp);
+        seg_close_active(sp);
         sp->unsealed = true;
         sp->retry_at = sp->now + SPOOL_RETRY_MS;
     }
@@ -335,7 +328,7 @@ static void batch_synced(struct spool *sp, int result)
     sp->busy = false;
     if (result) {
         sp->st.failed_syncs++;
-        close_active(sp); /* the kernel may have dropped its pages: never trusted again */
+        seg_close_active(sp); /* the kernel may have dropped its pages: never trusted again */
         batch_fail(sp, -result, "sync of a segment");
         return;
     }
@@ -357,7 +350,7 @@ static void life_begun(struct spool *sp, int result)
         batch_fail(sp, -result, "sync of a new segment");
         return;
     }
-    close_active(sp);
+    seg_close_active(sp);
     sp->unsealed = false;
     sp->active = s->number;
     s->state = SEG_ACTIVE;

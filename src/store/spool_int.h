@@ -12,7 +12,8 @@
  * The rules that recovery rests on
  * 1. One batch is in flight at a time. A new life begins only when everything before its first LSN
  *    is durable or void, so "a later life begins at F" says: earlier lives hold every LSN < F, and
- *    whatever they hold from F on is void (a failed batch, a torn tail). LSNs of a void batch are
+ *    whatever they hold from F on is void (a failed batch, a torn tail). From the moment its
+ *    header is written, synced or not, no earlier life takes records. LSNs of a void batch are
  *    used again by the next life; salt and key differ.
  * 2. The index holds only what is durable. It changes when a batch has been synced, in LSN order.
  * 3. The checkpoint lists the lives that belong to the log. A life with a sequence up to the
@@ -175,6 +176,7 @@ void seg_drop(struct spool *sp, struct seg *s, bool unlink);
 NODISCARD enum err seg_create(struct spool *sp, uint32_t *out_seg, int *out_sys);
 /* Picks or makes a file and writes (does not sync) the header of a new life. */
 NODISCARD enum err seg_begin(struct spool *sp, uint32_t *out_seg, int *out_sys);
+void seg_close_active(struct spool *sp);
 NODISCARD enum err seg_unwrap(struct spool *sp, struct seg *s);
 /* One record at a known place: checked, decrypted; payload appended to *out. */
 NODISCARD enum err seg_record(struct spool *sp, uint32_t seg, uint32_t off, uint32_t length,

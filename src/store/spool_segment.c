@@ -142,6 +142,13 @@ static uint32_t seg_take_free(struct spool *sp)
     return other; /* not prepared yet: slower, as good (its old life is in no checkpoint) */
 }
 
+void seg_close_active(struct spool *sp)
+{
+    if (sp->active != NONE)
+        sp->segs[sp->active]->state = SEG_CLOSED;
+    sp->active = NONE;
+}
+
 enum err seg_begin(struct spool *sp, uint32_t *out_seg, int *out_sys)
 {
     uint8_t head[SPOOL_HEAD];
@@ -158,6 +165,9 @@ enum err seg_begin(struct spool *sp, uint32_t *out_seg, int *out_sys)
     if (err)
         return err;
     sp->next_sequence++;
+    /* Even if this life fails its header may be found after a crash, and then makes void what an
+     * earlier one holds from here on: nothing may be added there any more. */
+    seg_close_active(sp);
     life_encode(&s->life, head);
     int sys = sp->c.io.truncate(sp->c.io.ctx, s->fd, sp->c.segment_size);
     if (!sys)
