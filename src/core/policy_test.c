@@ -284,6 +284,8 @@ static void destinations_are_domains(void **state)
     /* an index beyond the recipients is answered, not followed */
     policy_decide(s, &env, &f, 99, &scratch, &d);
     assert_int_equal(d.action, ACTION_PERMIT);
+    policy_decide(s, &env, &f, 3, &scratch, &d); /* rcpts[3] is not a recipient here */
+    assert_int_equal(d.direction, DIRECTION_OUTBOUND);
 }
 
 /* 1,000 domains with every domain twice are 1,000; counting is not quadratic in recipients. */

@@ -164,6 +164,21 @@ static void file_names_are_exact(void **state)
     }
 }
 
+static void file_names_are_bounded(void **state)
+{
+    char name[102];
+
+    (void)state;
+    memset(name, 'a', sizeof(name));
+    for (size_t n = 99; n <= 101; n++) {
+        struct tree_file file = {sv_of(name, n), SV("")};
+        struct buf tree;
+        buf_init(&tree, 1000);
+        assert_int_equal(tree_join(&file, 1, &tree), n <= 100 ? ERR_OK : ERR_SYNTAX);
+        buf_done(&tree);
+    }
+}
+
 static void keys_stand_once(void **state)
 {
     static const struct {
@@ -284,8 +299,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lengths_are_exact),    cmocka_unit_test(alphabets_are_exact),
-        cmocka_unit_test(file_names_are_exact), cmocka_unit_test(keys_stand_once),
-        cmocka_unit_test(counts_are_exact),     cmocka_unit_test(actions_are_exact),
+        cmocka_unit_test(file_names_are_exact), cmocka_unit_test(file_names_are_bounded),
+        cmocka_unit_test(keys_stand_once),      cmocka_unit_test(counts_are_exact),
+        cmocka_unit_test(actions_are_exact),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
