@@ -284,7 +284,8 @@ static void destinations_are_domains(void **state)
     /* an index beyond the recipients is answered, not followed */
     policy_decide(s, &env, &f, 99, &scratch, &d);
     assert_int_equal(d.action, ACTION_PERMIT);
-    policy_decide(s, &env, &f, 3, &scratch, &d); /* rcpts[3] is not a recipient here */
+    rcpts[3].addr = SV("d@inside.example"); /* stands behind the three recipients */
+    policy_decide(s, &env, &f, 3, &scratch, &d);
     assert_int_equal(d.direction, DIRECTION_OUTBOUND);
 }
 
@@ -571,6 +572,25 @@ static void monitor_logs_only(void **state)
     assert_sv(d.reason, "quarantine by policy p, rule hold (monitor mode: logged only)");
 }
 
+/* A rule that rests or does not match never stops those behind it. */
+static void later_rules_are_visited(void **state)
+{
+    struct facts f = full_facts();
+    struct decision d = decide(with_policy("[policy]\n"
+                                           "[rule a]\ncondition = US_SSN at least 1\n"
+                                           "action = encrypt\n"
+                                           "[rule b]\nenabled = no\ncondition = everything\n"
+                                           "action = encrypt\n"
+                                           "[rule c]\ncondition = CREDIT_CARD at least 1\n"
+                                           "action = encrypt\n"),
+                               &f);
+
+    (void)state;
+    assert_int_equal(d.n_fired, 1);
+    assert_sv(d.fired[0].rule, "c");
+    assert_true(d.encrypt);
+}
+
 /* K30 */
 static void encrypt_on_release_is_a_mark(void **state)
 {
@@ -798,6 +818,7 @@ int main(void)
         cmocka_unit_test(most_restrictive_wins),
         cmocka_unit_test(words_of_conditions),
         cmocka_unit_test(monitor_logs_only),
+        cmocka_unit_test(later_rules_are_visited),
         cmocka_unit_test(encrypt_on_release_is_a_mark),
         cmocka_unit_test(drop_attachments_holds),
         cmocka_unit_test(failed_scans_are_never_clean),

@@ -435,7 +435,7 @@ static void names_near_are_found(void **state)
     assert_string_equal(nearest_name(SV("ggamma"), names, 3), "gamma");
     assert_string_equal(nearest_name(SV("alphaxx"), names, 3), "alpha");
     assert_string_equal(nearest_name(SV("gaa"), names, 3), "gamma");
-    assert_null(nearest_name(SV("alphaxxxx"), names, 3));
+    assert_null(nearest_name(SV("alphaxxxxx"), names, 3));
     assert_null(nearest_name(SV("xxxxx"), names, 3));
     assert_null(nearest_name(SV(""), names, 3));
     assert_null(nearest_name(SV("a"), names, 0));
