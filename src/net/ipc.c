@@ -50,9 +50,11 @@ struct ring {
     char data[RECV_BATCH][PACKET_MAX];
 };
 
-static void out_free(struct ipc *ch, struct out *o)
+/* Drops the first of the queue. */
+static void out_pop(struct ipc *ch)
 {
-    list_remove(&o->node);
+    struct out *o = LIST_ENTRY(list_pop(&ch->queue), struct out, node);
+
     ch->waiting -= o->packet.weight;
     packet_done(&o->packet);
     free(o);
@@ -61,7 +63,7 @@ static void out_free(struct ipc *ch, struct out *o)
 static void queue_drop(struct ipc *ch)
 {
     while (!list_empty(&ch->queue))
-        out_free(ch, LIST_ENTRY(ch->queue.next, struct out, node));
+        out_pop(ch);
 }
 
 /* Ends everything but the memory, which goes when no callback is on the stack. */
@@ -135,7 +137,7 @@ static bool send_batch(struct ipc *ch)
         return false;
     }
     for (int i = 0; i < sent; i++)
-        out_free(ch, LIST_ENTRY(ch->queue.next, struct out, node));
+        out_pop(ch);
     return true;
 }
 

@@ -350,6 +350,7 @@ static enum err decode_packet(struct packet_in *in, enum role self, enum role pe
     return ERR_OK;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): eight parameters, and a struct would hide outputs */
 enum err ipc_recv_fd(int sock, enum role self, enum role peer, int timeout_ms, struct arena *a,
                      enum message *out_m, union message_body *out_body, int *out_fd)
 {

@@ -65,8 +65,7 @@ struct sync_job {
 static void run_deferred(struct loop *l)
 {
     while (!list_empty(&l->deferred)) {
-        struct loop_defer *d = LIST_ENTRY(l->deferred.next, struct loop_defer, node);
-        list_remove(&d->node);
+        struct loop_defer *d = LIST_ENTRY(list_pop(&l->deferred), struct loop_defer, node);
         d->fn(d);
     }
 }

@@ -16,6 +16,17 @@ static inline void loop_defer_cancel(struct loop_defer *d)
     list_remove(&d->node);
 }
 
+/* Takes the first node off a list that is not empty. */
+static inline struct list *list_pop(struct list *head)
+{
+    struct list *node = head->next;
+
+    head->next = node->next;
+    node->next->prev = head;
+    node->prev = node->next = NULL;
+    return node;
+}
+
 /* One block of memory per loop (allocated once, size fixed by the first caller) that a callback may
  * use as it likes until it returns. NULL when memory is out. */
 void *loop_scratch(struct loop *l, size_t size);

@@ -273,10 +273,11 @@ static void on_mx(void *ctx, const struct rrset *set)
         return;
     }
     mx_order(op);
-    op->open = (unsigned)op->n_hosts + 1;
+    op->open = (unsigned)op->n_hosts + 1; /* the extra one keeps op until mx_close below */
     for (size_t i = 0, n = op->n_hosts; i < n; i++)
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): see there */
         host_begin(op->r, op->hosts[i].name, op->hosts[i].preference, on_mx_host, op);
-    mx_close(op);
+    mx_close(op); /* NOLINT(clang-analyzer-unix.Malloc) */
 }
 
 void resolver_mx(struct resolver *r, struct sv domain, dns_addrs_fn *fn, void *ctx)

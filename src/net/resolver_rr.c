@@ -226,7 +226,7 @@ static void cache_put(struct resolver *r, struct entry *e, struct rrset *set)
     r->n_cached++;
     r->n_records += set->answer.n;
     while (r->n_cached > CACHE_SETS_MAX || r->n_records > CACHE_RECORDS_MAX)
-        entry_free(LIST_ENTRY(r->cached.next, struct entry, order));
+        entry_free(LIST_ENTRY(list_pop(&r->cached), struct entry, order));
 }
 
 /* Tells everybody who asked, then keeps or forgets. Callbacks may ask again. */
@@ -239,17 +239,14 @@ static void entry_answer(struct entry *e, const struct dns_answer *answer)
 
     list_init(&waiters);
     while (!list_empty(&e->waiters)) {
-        struct list *node = e->waiters.next;
-        list_remove(node);
-        list_push_back(&waiters, node);
+        list_push_back(&waiters, list_pop(&e->waiters));
     }
     if (set && answer->status != DNS_S_FAILED && answer->ttl > 0 && !r->closing)
         cache_put(r, e, set);
     else
         entry_free(e);
     while (!list_empty(&waiters)) {
-        struct waiter *w = LIST_ENTRY(waiters.next, struct waiter, node);
-        list_remove(&w->node);
+        struct waiter *w = LIST_ENTRY(list_pop(&waiters), struct waiter, node);
         w->fn(w->ctx, set ? set : &failed);
         free(w);
     }
@@ -291,8 +288,7 @@ static void entry_ask(struct entry *e)
 static void ask_waiting(struct resolver *r)
 {
     while (!r->closing && r->in_flight < IN_FLIGHT_MAX && !list_empty(&r->waiting)) {
-        struct entry *e = LIST_ENTRY(r->waiting.next, struct entry, order);
-        list_remove(&e->order);
+        struct entry *e = LIST_ENTRY(list_pop(&r->waiting), struct entry, order);
         r->n_waiting--;
         entry_ask(e);
     }
@@ -494,9 +490,9 @@ void resolver_free(struct resolver *r)
     r->closing = true;
     ares_destroy(r->channel); /* answers what is in flight; closes its sockets */
     while (!list_empty(&r->waiting))
-        entry_answer(LIST_ENTRY(r->waiting.next, struct entry, order), NULL);
+        entry_answer(LIST_ENTRY(list_pop(&r->waiting), struct entry, order), NULL);
     while (!list_empty(&r->cached))
-        entry_free(LIST_ENTRY(r->cached.next, struct entry, order));
+        entry_free(LIST_ENTRY(list_pop(&r->cached), struct entry, order));
     timer_free(r->timer);
     ares_library_cleanup();
     free(r);

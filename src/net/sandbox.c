@@ -13,7 +13,10 @@
 #define MIB64(n) ((uint64_t)(n) << 20)
 
 /* AddressSanitizer reserves terabytes of address space for its shadow. */
-#ifdef __SANITIZE_ADDRESS__
+#ifndef __has_feature /* clang's way to ask; gcc defines a macro instead */
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 #define ADDRESS_SPACE(n) NO_LIMIT
 #else
 #define ADDRESS_SPACE(n) (n)

@@ -224,7 +224,7 @@ static enum err fail_token(struct scan *s, const struct token *t, struct sv key,
 
 static enum err fail_unknown(struct scan *s, const char *section, const struct token *t)
 {
-    const char *words[BOOTSTRAP_ENTRIES_MAX];
+    const char *words[BOOTSTRAP_ENTRIES_MAX] = {"", ""};
     size_t n = 0;
     char text[160];
 

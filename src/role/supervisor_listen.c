@@ -126,7 +126,7 @@ static int systemd_fds(void)
 
 static bool socket_is_at(int fd, const struct bootstrap_listener *l)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {0};
     socklen_t n = sizeof(a);
 
     if (getsockname(fd, (struct sockaddr *)&a, &n) != 0)
