@@ -101,7 +101,8 @@ static void each_match(struct queue *q, const struct filter *f, bool load,
             if (!needs_content(f) || content_matches(f, h, now))
                 on = fn(ctx, m, h);
             m = msg_find(q, id);
-            if (m && !was_hot && m->hot && !m->hot->tasks && list_empty(&m->hot->reports))
+            if (m && !was_hot && m->hot && !m->hot->idle && !m->hot->tasks &&
+                list_empty(&m->hot->reports))
                 hot_free(q, m->hot);
         }
     }
@@ -148,7 +149,7 @@ static void jw_message(struct buf *b, const struct qmsg *m, const struct hot *h,
            m->stage == STAGE_HELD  ? hold_queue_name(m->hold)
            : m->stage == STAGE_NEW ? "new"
                                    : "delayed");
-    jw_bool(b, "active", h->tasks || h->phase != HOT_TASKS);
+    jw_bool(b, "active", h->tasks || (h->phase != HOT_TASKS && h->phase != HOT_LOADED));
     jw_sv(b, "sender", h->env.sender);
     jw_sv(b, "subject", h->env.subject);
     jw_u64(b, "size", h->env.size);

@@ -386,7 +386,10 @@ void deliver_done(struct queue *q, uint8_t worker, const struct outcome *o)
         track_alarm(q, "garbage", "smtp worker %u answered an attempt it does not have", worker);
         return;
     }
-    if (m && !h && !t && m->stage != STAGE_HELD && hot_load(q, m, &h) == ERR_OK)
+    if (h && h->idle)
+        hot_wake(q, h);
+    if (m && (!h || h->phase == HOT_LOADED) && !t && m->stage != STAGE_HELD &&
+        (h || hot_load(q, m, &h) == ERR_OK))
         h->phase = HOT_TASKS; /* result of an attempt made before this process started */
     if (!m || !h || (!t && h->phase != HOT_TASKS)) {
         result_durable(q, &ack, ERR_OK); /* the message is gone or settled: nothing to record */
@@ -424,7 +427,9 @@ static void run_one(struct queue *q, struct qmsg *m, int64_t now)
 {
     struct hot *h = m->hot;
 
-    if (h) { /* watchdog: nothing may stay without a next event */
+    if (h && h->idle) {
+        hot_wake(q, h);
+    } else if (h) { /* watchdog: nothing may stay without a next event */
         track_alarm(q, "watchdog", "a message was worked on for too long (phase %d)", h->phase);
         msg_due(q, m, now + TASK_DEADLINE_MS);
         return;
@@ -433,7 +438,7 @@ static void run_one(struct queue *q, struct qmsg *m, int64_t now)
         msg_due(q, m, now + SYNC_DELAY_MS);
         return;
     }
-    if (hot_load(q, m, &h)) {
+    if (!h && hot_load(q, m, &h)) {
         track_alarm(q, "spool-damage", "a message cannot be loaded; tried again in 10 minutes");
         msg_due(q, m, now + 600000);
         return;

@@ -185,11 +185,16 @@ static void batch_done(void *arg, enum err err)
     free(b);
 }
 
-static void nothing(struct queue *q, const struct completion *c, enum err err)
+static void state_durable(struct queue *q, const struct completion *c, enum err err)
 {
-    (void)c;
+    struct qmsg *m = msg_find(q, c->id);
+
     if (err)
         track_alarm(q, "spool", "a state record could not be made durable: %s", err_name(err));
+    if (m && m->writing)
+        m->writing--;
+    if (m && !m->writing && m->hot && m->hot->idle)
+        hot_free(q, m->hot);
 }
 
 void queue_commit_turn(struct queue *q)
@@ -207,10 +212,12 @@ enum err hot_write_state(struct queue *q, struct hot *h)
     queue_state_put(&q->scratch, &h->st);
     enum err err =
         q->scratch.overflow ? ERR_LIMIT : spool_state(q->spool, h->m->id, buf_sv(&q->scratch));
-    if (err)
+    if (err) {
         track_alarm(q, "spool", "state of a message could not be written: %s", err_name(err));
-    else
-        on_commit(q, nothing, (struct completion){0});
+    } else {
+        h->m->writing++;
+        on_commit(q, state_durable, (struct completion){.id = h->m->id});
+    }
     h->dirty = false;
     return err;
 }
@@ -273,6 +280,25 @@ static int64_t next_attempt(const struct hot *h)
     return at;
 }
 
+/* Until its last state is durable the spool would give the one before: kept in memory so long. */
+static void hot_rest(struct queue *q, struct hot *h)
+{
+    if (h->m->writing) {
+        h->idle = true;
+        h->phase = HOT_LOADED;
+    } else {
+        hot_free(q, h);
+    }
+}
+
+/* A message at rest is taken up again, with the settings of now. */
+void hot_wake(struct queue *q, struct hot *h)
+{
+    snapshot_unref(h->snap);
+    h->snap = snapshot_ref(q->snap);
+    h->idle = false;
+}
+
 enum err hot_settle(struct queue *q, struct hot *h)
 {
     struct qmsg *m = h->m;
@@ -280,6 +306,7 @@ enum err hot_settle(struct queue *q, struct hot *h)
     bool busy = h->tasks || !list_empty(&h->reports);
     enum err err = ERR_OK;
 
+    h->idle = false;
     m->n_rcpts = hot_waiting(h);
     m->stage = h->st.stage;
     m->hold = h->st.hold;
@@ -297,7 +324,7 @@ enum err hot_settle(struct queue *q, struct hot *h)
         msg_not_due(q, m);
     else
         msg_due(q, m, err ? now + 10000 : next_attempt(h));
-    hot_free(q, h);
+    hot_rest(q, h);
     return err;
 }
 

@@ -30,12 +30,13 @@
 #include "store/spool.h"
 #include "store/spoolio.h"
 
-#define WORKERS_MAX    64
-#define HOT_MAX        4000                /* messages being worked on at a time */
-#define HOT_BODY_BYTES (48u * 1024 * 1024) /* bodies kept in memory; beyond, they are read again   \
-                                            */
-#define CONTENT_PIPE     4                 /* jobs sent ahead to one content worker */
-#define TASKS_MAX        2000              /* attempts in flight */
+#define WORKERS_MAX 64
+#define HOT_MAX     4000 /* messages being worked on at a time */
+#define HOT_BODY_BYTES                                                                             \
+    (48u * 1024 * 1024)       /* bodies kept in memory; beyond, they are read again                \
+                               */
+#define CONTENT_PIPE     4    /* jobs sent ahead to one content worker */
+#define TASKS_MAX        2000 /* attempts in flight */
 #define TASK_DEADLINE_MS (2 * 3600 * 1000)
 #define LEASE_IDS        4096
 #define FILES_AHEAD      8 /* large-body files made before they are asked for */
@@ -64,7 +65,8 @@ struct qmsg {
     uint8_t kind;     /* enum message_kind */
     bool encrypt;
     uint16_t attempts;
-    struct hot *hot; /* NULL = cold */
+    uint16_t writing; /* STATE records appended, not durable yet: the spool still has the old one */
+    struct hot *hot;  /* NULL = cold */
     struct qmsg *next;
 };
 #define HEAP_NONE UINT32_MAX
@@ -88,6 +90,7 @@ struct hot {
     uint32_t tasks;       /* delivery tasks outstanding */
     uint32_t job_tries;   /* failed content jobs of the present kind */
     bool dirty;           /* STATE to be written when the present tasks are over */
+    bool idle;            /* settled; kept only until its STATE is durable */
     struct list node;     /* scan queue */
     struct list reports;  /* struct report_job waiting to be built */
     struct ctl_wait *ctl; /* simulate and scan: who waits for the facts */
@@ -250,6 +253,7 @@ NODISCARD enum err hot_write_state(struct queue *q, struct hot *h);
 void hot_finish(struct queue *q, struct hot *h); /* spool_done and gone */
 /* After tasks are over: retry later, finish or hold; writes what must be written. */
 enum err hot_settle(struct queue *q, struct hot *h); /* error: the state could not be written */
+void hot_wake(struct queue *q, struct hot *h);
 void hot_end_record(struct queue *q, uint64_t id); /* spool_done, tried again until it is durable */
 void hot_redo_ends(struct queue *q);
 /* queue_state of a fresh message: every recipient waiting. */
