@@ -30,7 +30,7 @@ enum rcpt_stage {
     F(U16, code)                                                                                   \
     F(STR, status)                                                                                 \
     F(STR, reply)                                                                                  \
-    F(STR, human)          /* our words for what happened; never remote text */                    \
+    F(STR, human)   /* our words for what happened; never remote text */                           \
     F(STR, remote)  /* "host[ip]:port" of the last attempt */                                      \
     F(BOOL, warned) /* delay warning sent */                                                       \
     F(BOOL, backup_failed)

@@ -18,10 +18,10 @@ NODISCARD enum err db_events_add(struct db *db, const struct event *events, uint
                                  struct errinfo *info);
 NODISCARD enum err db_events_cursor(struct db *db, uint64_t *out_seq, struct errinfo *info);
 struct event_query {
-    uint64_t id;       /* queue id (its children and parent too), 0 = any */
-    struct sv text;    /* substring of sender, rcpt, subject or message-id; "" = any */
+    uint64_t id;    /* queue id (its children and parent too), 0 = any */
+    struct sv text; /* substring of sender, rcpt, subject or message-id; "" = any */
     int64_t from_ms, to_ms;
-    uint32_t limit;    /* messages or events, at most 10000 */
+    uint32_t limit; /* messages or events, at most 10000 */
 };
 /* Timeline of one message family in order of seq / newest messages that match. */
 NODISCARD enum err db_events_of(struct db *db, uint64_t id,
@@ -45,8 +45,9 @@ NODISCARD enum err db_revision_add(struct db *db, const struct revision *r, stru
 NODISCARD enum err db_revision_tree(struct db *db, uint64_t number, struct buf *out_tree,
                                     struct errinfo *info);
 NODISCARD enum err db_revision_active(struct db *db, uint64_t *out_number, struct errinfo *info);
-NODISCARD enum err db_revision_list(struct db *db, void (*each)(void *ctx, const struct revision *r),
-                                    void *ctx, struct errinfo *info);
+NODISCARD enum err db_revision_list(struct db *db,
+                                    void (*each)(void *ctx, const struct revision *r), void *ctx,
+                                    struct errinfo *info);
 /* The draft: one tree being edited, "" = none. */
 NODISCARD enum err db_draft_set(struct db *db, struct sv tree, struct errinfo *info);
 NODISCARD enum err db_draft_get(struct db *db, struct buf *out_tree, struct errinfo *info);
