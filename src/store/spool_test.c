@@ -316,6 +316,67 @@ static void test_refusal(void **state)
     rig_free(&r);
 }
 
+/* The header of a new life whose sync failed is found after the power cut all the same (its file's
+ * removal was not durable): it must not make void what was acknowledged after the failure. */
+static void test_ghost_life(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct rig r;
+        rig_new(&r, SEG);
+        r.d->rng = rng_seeded(seed);
+        for (uint64_t id = 1; id <= 6; id++) {
+            assert_int_equal(rig_put(&r, id, 9000), ERR_OK);
+            assert_int_equal(rig_commit(&r), ERR_OK);
+        }
+        r.d->fail_errno = ENOSPC;
+        r.d->fail_at = r.d->ops + 6; /* open, truncate, sync_dir, truncate, pwrite, sync */
+        assert_int_equal(rig_put(&r, 7, 9000), ERR_OK);
+        assert_int_equal(rig_commit(&r), ERR_NOSPACE);
+        assert_int_equal(rig_put(&r, 8, 100), ERR_OK); /* would fit into the old segment */
+        assert_int_equal(rig_commit(&r), ERR_OK);
+        spool_abandon(r.sp);
+        disk_cut(r.d);
+        rig_open(&r);
+        assert_int_equal(r.n_found, 7);
+        assert_true(rig_has(&r, 8));
+        assert_int_equal(r.damage, 0);
+        rig_free(&r);
+    }
+}
+
+/* A batch larger than a segment is in flight: the segment it has left behind looks empty, but is
+ * not. */
+static void test_large_batch(void **state)
+{
+    (void)state;
+    struct rig r;
+
+    rig_new(&r, 24 * 1024);
+    assert_int_equal(rig_put(&r, 1, 100), ERR_OK);
+    assert_int_equal(spool_done(r.sp, 1), ERR_OK);
+    assert_int_equal(rig_commit(&r), ERR_OK);
+    for (uint64_t id = 2; id <= 20; id++)
+        assert_int_equal(rig_put(&r, id, 2000), ERR_OK);
+    spool_commit(r.sp, rig_answer, &r);
+    uint32_t first = r.sp->active;
+    while (r.sp->active == first)
+        assert_true(disk_run_one(r.d));
+    assert_int_equal(r.sp->segs[first]->state, SEG_CLOSED);
+    assert_int_equal(r.sp->segs[first]->live, 0);
+    checkpoint_write(r.sp);
+    rig_tend(&r);
+    assert_int_equal(r.last, ERR_OK);
+    spool_abandon(r.sp);
+    disk_cut(r.d);
+    rig_open(&r);
+    assert_int_equal(r.n_found, 19);
+    for (uint64_t id = 2; id <= 20; id++)
+        assert_int_equal(rig_read(&r, id, 2000), ERR_OK);
+    assert_int_equal(r.damage, 0);
+    rig_free(&r);
+}
+
 /* Bar R4: each operation of a busy hour fails in turn, once with EIO and once with ENOSPC. */
 static void site(uint64_t n, int how, uint64_t *out_ops)
 {
@@ -453,6 +514,8 @@ int main(void)
                                        cmocka_unit_test(test_stale_lives),
                                        cmocka_unit_test(test_full),
                                        cmocka_unit_test(test_refusal),
+                                       cmocka_unit_test(test_large_batch),
+                                       cmocka_unit_test(test_ghost_life),
                                        cmocka_unit_test(test_fault_sites),
                                        cmocka_unit_test(test_many),
                                        cmocka_unit_test(test_directory)};
