@@ -171,8 +171,8 @@ static enum flow done_step(struct out_conn *c)
 /* The session ended before a transaction: may clear text follow (mta 2.3 b, d)? */
 static bool falls_back(const struct out_conn *c, const struct attempt *a, enum failure f)
 {
-    return c->tls_tried && !c->ready_once && !a->fell_back && f != FAILURE_TIMEOUT &&
-           smtp_out_opportunistic(a);
+    return (c->tls_tried || f == FAILURE_TLS_HANDSHAKE) && !c->ready_once && !a->fell_back &&
+           f != FAILURE_TIMEOUT && smtp_out_opportunistic(a);
 }
 
 static const char *status_for(enum failure f, const struct smtp_cli_rcpt *r)
@@ -229,8 +229,10 @@ static enum flow close_step(struct out_conn *c)
     if (f == FAILURE_NONE)
         f = FAILURE_PROTOCOL;
     smtp_out_remote(a, c);
-    if (c->facts.version == 0 && c->tls_tried)
-        f = f == FAILURE_TIMEOUT ? f : FAILURE_TLS_HANDSHAKE;
+    /* spec A7: silence in the handshake is a failure of TLS; but no clear text follows it */
+    if (c->facts.version == 0 && c->tls_tried &&
+        (f != FAILURE_TIMEOUT || !smtp_out_opportunistic(a)))
+        f = FAILURE_TLS_HANDSHAKE;
     if (!c->noted)
         note_session(a, c, f);
     if (falls_back(c, a, f)) {
@@ -336,7 +338,9 @@ static enum flow start_tls(struct out_conn *c)
 
     c->tls_tried = true;
     c->state = OUT_HANDSHAKE;
-    conn_deadline(&c->conn, smtp_now(c->m) + HANDSHAKE_MS);
+    c->wait = WAIT_COMMAND; /* the handshake is a part of STARTTLS */
+    conn_deadline(&c->conn,
+                  smtp_now(c->m) + (wait_ms(c) < HANDSHAKE_MS ? wait_ms(c) : HANDSHAKE_MS));
     if (!a || c->left.n || !c->m->tls_client ||
         tls_connect(c->m->tls_client, c->conn.fd, c->host, &a->req, c->pool.key, &c->conn.tls)) {
         smtp_cli_tls_failed(c->cli);
