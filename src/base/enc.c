@@ -9,6 +9,8 @@ static const char id_digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 enum err b64_encode(struct sv bytes, struct buf *out)
 {
+    if (!bytes.n)
+        return ERR_OK;
     if (bytes.n > SIZE_MAX / 4 * 3 - 3 || buf_reserve(out, (bytes.n + 2) / 3 * 4)) {
         out->overflow = true;
         return ERR_LIMIT;

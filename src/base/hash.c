@@ -91,6 +91,15 @@ static void sip_rounds(uint64_t v[4], unsigned rounds)
     }
 }
 
+/* One load on the little-endian machines we run on. */
+static uint64_t load_word(const uint8_t *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
 uint64_t siphash24(const uint8_t key[16], const void *p, size_t n)
 {
     const uint8_t *in = p;
@@ -100,7 +109,7 @@ uint64_t siphash24(const uint8_t key[16], const void *p, size_t n)
     uint64_t last = (uint64_t)n << 56;
 
     for (; n >= 8; in += 8, n -= 8) {
-        uint64_t m = load_le(in, 8);
+        uint64_t m = load_word(in);
 
         v[3] ^= m;
         sip_rounds(v, 2);

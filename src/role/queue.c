@@ -16,10 +16,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-#define RESERVE_BYTES   (256u * 1024 * 1024)
+#define RESERVE_MAX     (256u * 1024 * 1024) /* kept free for results, reports, the database: */
+#define RESERVE_PART    8                    /* this much, or an eighth of a small file system */
 #define EVENTS_BYTES    (1024u * 1024 * 1024)
 #define TICK_MS         1000
 #define SYNC_WAIT_TICKS 700 /* longer than any wait for the reply to a final dot */
@@ -121,10 +123,8 @@ static void gone(void *ctx, struct ipc *ch, const char *why)
 static void smtp_up(struct queue *q, uint8_t i)
 {
     struct worker *w = &q->smtp[i];
-    struct intake in = {.open = q->intake_open,
-                        .code = 451,
-                        .status = SV("4.3.0"),
-                        .text = SV("Temporary local problem; please try later")};
+    enum err room = spool_room(q->spool, 0);
+    struct intake in = intake_state(q->intake_open || room ? room : ERR_IO);
 
     w->generation++;
     w->active = 0;
@@ -256,9 +256,9 @@ static void found_one(void *ctx, const struct spool_found *f)
     m->n_rcpts = env.n_rcpts;
     int64_t due = INT64_MAX;
     for (uint32_t i = 0; i < st.n_rcpts; i++) {
-        if (st.rcpts[i].stage == RCPT_STAGE_REPORT)
-            due = 0;
-        if (st.rcpts[i].stage == RCPT_STAGE_WAITING && st.rcpts[i].next_ms < due)
+        bool open =
+            st.rcpts[i].stage == RCPT_STAGE_WAITING || st.rcpts[i].stage == RCPT_STAGE_REPORT;
+        if (open && st.rcpts[i].next_ms < due)
             due = st.rcpts[i].next_ms;
     }
     if (m->stage != STAGE_HELD)
@@ -345,11 +345,21 @@ static int queue_sync(void *loop, int fd, void (*cb)(void *, int), void *arg)
     return loop_fdatasync(loop, fd, cb, arg);
 }
 
+static uint64_t reserve_of(int dir)
+{
+    struct statvfs fs;
+
+    if (fstatvfs(dir, &fs))
+        return RESERVE_MAX;
+    uint64_t part = (uint64_t)fs.f_blocks * fs.f_frsize / RESERVE_PART;
+    return part < RESERVE_MAX ? part : RESERVE_MAX;
+}
+
 static enum err open_spool(struct queue *q, struct errinfo *info)
 {
     struct found found = {.q = q};
     struct spool_config c = {.segment_size = SPOOL_SEGMENT_DEFAULT,
-                             .reserve = RESERVE_BYTES,
+                             .reserve = reserve_of(q->spool_dir),
                              .rng = rng_system(),
                              .alarm = spool_alarm,
                              .alarm_ctx = q};
@@ -405,10 +415,18 @@ static void tick(void *ctx)
     hot_redo_ends(q);
     scan_watch(q);
     intake_gate(q);
-    (void)spool_tend(q->spool, loop_clock(q->loop));
     if (!q->starved)
         queue_run_due(q);
     timer_set(q->tick, TICK_MS);
+}
+
+/* Housekeeping of the spool: a bounded piece of work, at once again while there is more. */
+static void tend(void *ctx)
+{
+    struct queue *q = ctx;
+    bool more = spool_tend(q->spool, loop_clock(q->loop));
+
+    timer_set(q->tend, more ? 1 : TEND_MS);
 }
 
 static void due(void *ctx)
@@ -480,6 +498,8 @@ static enum err start(struct queue *q, struct ctl_listener *ctl)
 
     if (!err)
         err = timer_new(q->loop, tick, q, &q->tick);
+    if (!err)
+        err = timer_new(q->loop, tend, q, &q->tend);
     if (!err && q->ctl_fd >= 0) {
         *ctl = (struct ctl_listener){q, q->ctl_fd};
         err = watch_new(q->loop, q->ctl_fd, ctl_accept, ctl, &w);
@@ -503,6 +523,7 @@ static enum err start(struct queue *q, struct ctl_listener *ctl)
     q->first_new_id = q->next_id;
     loop_on_turn(q->loop, turn, q);
     timer_set(q->tick, TICK_MS);
+    timer_set(q->tend, TEND_MS);
     queue_run_due(q);
     log_msg(LOG_INFO, "started", "queue is open: %u messages, settings revision %llu", q->msgs_n,
             (unsigned long long)q->snap->s->revision);

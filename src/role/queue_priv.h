@@ -63,6 +63,7 @@ struct qmsg {
     uint8_t stage;    /* enum stage */
     uint8_t hold;     /* enum hold_queue */
     uint8_t kind;     /* enum message_kind */
+    uint8_t losses;   /* workers that died while they delivered it */
     bool encrypt;
     uint16_t attempts;
     uint16_t writing; /* STATE records appended, not durable yet: the spool still has the old one */
@@ -129,7 +130,7 @@ struct worker {
     struct ipc *ch;
     uint32_t generation; /* counts channels */
     /* smtp */
-    uint64_t lease_first;
+    uint64_t lease_first, lease_before; /* ids that are its to give; 0 = none */
     uint32_t active;
     bool synced;      /* has told what it knew of before our start */
     struct buf stats; /* its counters, as last reported */
@@ -199,7 +200,7 @@ struct queue {
     struct file_slot *files;
     uint32_t n_files;
     struct buf scratch;
-    struct timer *due_timer, *tick;
+    struct timer *due_timer, *tick, *tend;
     bool intake_open;
     char intake_why[128];
     uint64_t counters[32];
@@ -272,6 +273,7 @@ void intake_file_ask(struct queue *q, uint8_t worker, const struct file_ask *a);
 void intake_file_drop(struct queue *q, uint8_t worker, uint64_t file);
 void intake_worker_gone(struct queue *q, uint8_t worker);
 void intake_lease(struct queue *q, uint8_t worker);
+struct intake intake_state(enum err room);
 void intake_gate(struct queue *q); /* opens or closes reception by disk and spool state */
 bool queue_ids_open(struct queue *q);
 
