@@ -24,6 +24,7 @@
 #define RESERVE_PART    8                    /* this much, or an eighth of a small file system */
 #define EVENTS_BYTES    (1024u * 1024 * 1024)
 #define TICK_MS         1000
+#define TEND_MS         100
 #define SYNC_WAIT_TICKS 700 /* longer than any wait for the reply to a final dot */
 #define FOUND_MAX_ENV   (4u * 1024 * 1024)
 
