@@ -247,6 +247,7 @@ smtpd_recipient_restrictions =
 smtpd_tls_security_level = may
 smtpd_tls_chain_files = /peer/etc/key.pem, /peer/etc/cert.pem
 smtpd_tls_loglevel = 1
+smtpd_tls_received_header = yes
 smtp_tls_security_level = encrypt
 smtp_tls_loglevel = 1
 smtp_line_length_limit = 0
