@@ -79,12 +79,28 @@ bool ctl_flag(struct ctl *c, const char *name)
     return false;
 }
 
+bool ctl_number(const char *option, const char *text, long long *out_n)
+{
+    uint64_t n = 0;
+
+    if (!sv_to_u64(sv_str(text), 0, INT64_MAX, &n)) {
+        fprintf(stderr, "postsealctl: %s: \"%s\" is not a number\n", option, text);
+        return false;
+    }
+    *out_n = (long long)n;
+    return true;
+}
+
 int ctl_no_more(struct ctl *c, int used)
 {
-    if (c->argc <= used)
+    int bad = 0;
+
+    while (bad < c->argc && bad < used && strncmp(c->argv[bad], "--", 2) != 0)
+        bad++;
+    if (bad == c->argc)
         return EX_OK;
     fprintf(stderr, "postsealctl: unexpected argument \"%s\"; see postsealctl --help\n",
-            c->argv[used]);
+            c->argv[bad]);
     return EX_USAGE;
 }
 
@@ -105,7 +121,9 @@ int ctl_main(int argc, char **argv)
     static struct bootstrap boot; /* its data_dir is used until the end */
     struct errinfo info = {0};
     if (config && bootstrap_load(config, &boot, &info)) {
-        fprintf(stderr, "postsealctl: %s: %s\n", config, info.text);
+        char text[1024];
+        bootstrap_explain(&info, text, sizeof(text));
+        fprintf(stderr, "postsealctl: %s\n", text);
         return EX_CONFIG;
     }
     c.json = ctl_flag(&c, "--json");

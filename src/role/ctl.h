@@ -31,7 +31,10 @@ int ctl_ask(struct ctl *c, const char *socket, const char *verb, json_t *args, i
 const char *ctl_option(struct ctl *c, const char *name);
 bool ctl_flag(struct ctl *c, const char *name);
 int ctl_usage(const char *text); /* prints, returns EX_USAGE */
-/* Left-over arguments are an error: prints and returns EX_USAGE, else EX_OK. */
+/* A number of an option: prints and returns false when text is not one. */
+bool ctl_number(const char *option, const char *text, long long *out_n);
+/* Left-over arguments, and options that were not taken, are an error: prints and returns EX_USAGE,
+ * else EX_OK. */
 int ctl_no_more(struct ctl *c, int used);
 
 /* ctl_print.c */
@@ -39,6 +42,7 @@ void ctl_print_json(const json_t *v);
 const char *ctl_s(const json_t *o, const char *key); /* "" when absent */
 long long ctl_n(const json_t *o, const char *key);
 bool ctl_b(const json_t *o, const char *key);
+void ctl_print_decision(const json_t *decision);
 void ctl_print_event(void *ctl, const json_t *event);
 
 /* verbs */

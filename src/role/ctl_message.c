@@ -8,12 +8,15 @@
 static void print_found(void *ctl, const json_t *e)
 {
     const struct ctl *c = ctl;
+    const json_t *d = json_object_get(e, "detail");
+    const char *to = ctl_s(e, "recipient");
 
     if (c->json)
         ctl_print_json(e);
     else
-        printf("%s %.19s from=<%s> to=%s \"%s\"\n", ctl_s(e, "id"), ctl_s(e, "at"),
-               ctl_s(e, "sender"), ctl_s(e, "recipient"), ctl_s(e, "subject"));
+        printf("%s %.19s from=<%s> to=%s%s \"%s\"\n", ctl_s(e, "id"), ctl_s(e, "at"),
+               ctl_s(e, "sender"), *to ? to : ctl_s(d, "first_recipient"),
+               ctl_n(d, "recipients") > 1 ? " ..." : "", ctl_s(e, "subject"));
 }
 
 int ctl_message(struct ctl *c)

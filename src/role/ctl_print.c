@@ -45,14 +45,15 @@ bool ctl_b(const json_t *o, const char *key)
     return json_is_true(json_object_get(o, key));
 }
 
-static void tls(const json_t *d)
+/* passed: a message went over this connection. */
+static void tls(const json_t *d, bool passed)
 {
     const json_t *t = json_object_get(d, "tls");
 
     if (!t)
         return;
     if (strcmp(ctl_s(t, "version"), "none") == 0) {
-        printf("             in clear (no TLS)\n");
+        printf("             %s\n", passed ? "in clear (no TLS)" : "no TLS session");
         return;
     }
     printf("             %s %s, %lld bits%s\n", ctl_s(t, "version"), ctl_s(t, "cipher"),
@@ -66,7 +67,7 @@ static void tls(const json_t *d)
         printf("             verification: %s\n", ctl_s(t, "verify_error"));
 }
 
-static void decision(const json_t *d)
+void ctl_print_decision(const json_t *d)
 {
     const json_t *rules = json_object_get(d, "rules"), *r, *n;
     const char *name;
@@ -97,7 +98,7 @@ static void attempt(const json_t *e, const json_t *d)
     if (*ctl_s(d, "required"))
         printf("             TLS required: %s (%s)\n", ctl_s(d, "required"),
                ctl_s(d, "required_by"));
-    tls(d);
+    tls(d, strcmp(ctl_s(e, "event"), "delivered") == 0);
     if (*ctl_s(d, "failure") && strcmp(ctl_s(d, "failure"), "none") != 0)
         printf("             failure: %s\n", ctl_s(d, "failure"));
     if (*ctl_s(d, "reply"))
@@ -120,12 +121,12 @@ void ctl_print_event(void *ctl, const json_t *e)
     }
     printf("%.23s  %s  %-10s ", ctl_s(e, "at"), ctl_s(e, "id"), event);
     if (strcmp(event, "decided") == 0) {
-        decision(d);
+        ctl_print_decision(d);
     } else if (strcmp(event, "received") == 0) {
         printf("from=<%s> to=%s%s client %s, %lld bytes, subject \"%s\"\n", ctl_s(e, "sender"),
                ctl_s(d, "first_recipient"), ctl_n(d, "recipients") > 1 ? " ..." : "",
                ctl_s(d, "client"), ctl_n(d, "size"), ctl_s(e, "subject"));
-        tls(d);
+        tls(d, true);
     } else if (json_object_get(d, "attempt")) {
         attempt(e, d);
     } else if (d && json_object_size(d)) {

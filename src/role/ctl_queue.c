@@ -52,10 +52,12 @@ int ctl_status(struct ctl *c)
 static const char *const filter_names[] = {"id",     "sender", "recipient",
                                            "domain", "reason", "queue"};
 
+/* NULL when an option cannot be read: its reason is printed. */
 static json_t *filter(struct ctl *c)
 {
     json_t *args = json_object();
     char option[32];
+    long long minutes = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(filter_names); i++) {
         snprintf(option, sizeof(option), "--%s", filter_names[i]);
@@ -64,8 +66,12 @@ static json_t *filter(struct ctl *c)
             json_object_set_new(args, filter_names[i], json_string(v));
     }
     const char *older = ctl_option(c, "--older");
+    if (older && !ctl_number("--older", older, &minutes)) {
+        json_decref(args);
+        return NULL;
+    }
     if (older)
-        json_object_set_new(args, "older_min", json_integer(strtol(older, NULL, 10)));
+        json_object_set_new(args, "older_min", json_integer(minutes));
     return args;
 }
 
@@ -94,6 +100,10 @@ static void print_message(void *ctx, const json_t *m)
             printf("\n        %s: %s%s%s", ctl_s(r, "failure"), ctl_s(r, "reason"),
                    *ctl_s(r, "remote") ? " at " : "", ctl_s(r, "remote"));
         putchar('\n');
+    }
+    if (*ctl_s(json_object_get(m, "decision"), "reason")) { /* "show" only */
+        printf("    decided: ");
+        ctl_print_decision(json_object_get(m, "decision"));
     }
 }
 
@@ -125,6 +135,11 @@ static int queue_act(struct ctl *c, json_t *args, const char *action)
 {
     json_t *count = NULL, *done = NULL;
     char verb[32];
+
+    if (!json_object_size(args)) {
+        json_decref(args);
+        return ctl_usage("an ID or a filter is needed; see postsealctl --help");
+    }
     int exit = ctl_ask(c, "queue", "queue.count", json_deep_copy(args), -1, NULL, NULL, &count);
     long long n = ctl_n(count, "matched");
 
@@ -144,7 +159,7 @@ static int queue_act(struct ctl *c, json_t *args, const char *action)
     exit = ctl_ask(c, "queue", verb, args, -1, NULL, NULL, &done);
     if (c->json && !exit)
         ctl_print_json(done);
-    else if (!exit)
+    else if (!c->json && json_object_get(done, "matched"))
         printf("%s: %lld of %lld messages (%lld being delivered, %lld not applicable)\n", action,
                ctl_n(done, "done"), ctl_n(done, "matched"), ctl_n(done, "being_delivered"),
                ctl_n(done, "not_applicable"));
@@ -159,17 +174,18 @@ int ctl_queue(struct ctl *c)
     const char *limit = ctl_option(c, "--limit");
     bool in_clear = ctl_flag(c, "--in-clear");
     const char *verb = c->argc ? c->argv[0] : "list";
+    long long n = 0;
 
-    if (limit)
-        json_object_set_new(args, "limit", json_integer(strtol(limit, NULL, 10)));
-    if (in_clear)
-        json_object_set_new(args, "in_clear", json_true());
-    if (c->argc > 1) /* "show ID", "retry ID" */
-        json_object_set_new(args, "id", json_string(c->argv[1]));
-    if (ctl_no_more(c, 2)) {
+    if (!args || ctl_no_more(c, 2) || (limit && !ctl_number("--limit", limit, &n))) {
         json_decref(args);
         return EX_USAGE;
     }
+    if (limit && strcmp(verb, "list") == 0)
+        json_object_set_new(args, "limit", json_integer(n));
+    if (c->argc > 1) /* "show ID", "retry ID" */
+        json_object_set_new(args, "id", json_string(c->argv[1]));
+    if (in_clear && strcmp(verb, "release") == 0 && json_object_size(args))
+        json_object_set_new(args, "in_clear", json_true());
     if (strcmp(verb, "list") == 0)
         return queue_show(c, args, "queue.list");
     if (strcmp(verb, "show") == 0)

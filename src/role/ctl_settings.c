@@ -69,12 +69,14 @@ static int export(struct ctl *c)
     const char *number = ctl_option(c, "--revision");
     struct errinfo info = {0};
     struct buf tree;
-    long long revision = 0;
+    long long revision = 0, wanted = 0;
 
     if (c->argc != 2)
         return ctl_usage("settings export DIR [--revision N]");
+    if (number && !ctl_number("--revision", number, &wanted))
+        return EX_USAGE;
     buf_init(&tree, SETTINGS_TREE_MAX);
-    int exit = fetch(c, number ? strtoll(number, NULL, 10) : 0, false, &tree, &revision);
+    int exit = fetch(c, wanted, false, &tree, &revision);
     if (!exit && ctl_tree_write(c->argv[1], buf_sv(&tree), &info))
         exit = fail(&info);
     if (!exit && !c->json)
@@ -163,10 +165,13 @@ static int done(struct ctl *c, const char *verb, json_t *args)
 
 static int rollback(struct ctl *c)
 {
+    long long n = 0;
+
     if (c->argc != 2)
         return ctl_usage("settings rollback N");
-    return done(c, "settings.rollback",
-                json_pack("{s:I}", "revision", (json_int_t)strtoll(c->argv[1], NULL, 10)));
+    if (!ctl_number("rollback", c->argv[1], &n))
+        return EX_USAGE;
+    return done(c, "settings.rollback", json_pack("{s:I}", "revision", (json_int_t)n));
 }
 
 static int deploy(struct ctl *c)
