@@ -2,9 +2,8 @@
 #ifndef ROLE_QUEUE_CTL_H
 #define ROLE_QUEUE_CTL_H
 
+#include "role/ctl_verb.h"
 #include "role/queue_priv.h"
-
-#include <jansson.h>
 
 struct ctl_listener {
     struct queue *q;
@@ -17,11 +16,6 @@ struct ctl_wait {
     uint64_t tag;
     bool decide; /* simulate; else scan */
 };
-
-void ctl_reply(struct ipc *ch, uint64_t tag, bool more, uint8_t exit, const struct buf *json);
-void ctl_fail(struct ipc *ch, uint64_t tag, uint8_t exit, const char *text);
-struct sv ctl_arg(const json_t *args, const char *key); /* "" when absent */
-uint64_t ctl_arg_u64(const json_t *args, const char *key, uint64_t otherwise);
 
 void ctl_list(struct queue *q, struct ipc *ch, uint64_t tag, const char *verb, const json_t *args);
 void ctl_act(struct queue *q, struct ipc *ch, uint64_t tag, const char *verb, const json_t *args,

@@ -10,32 +10,6 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-void store_reply(struct ipc *ch, uint64_t tag, bool more, uint8_t exit, const struct buf *json)
-{
-    struct ctl_reply r = {.tag = tag, .more = more, .exit = exit, .json = buf_sv(json)};
-
-    role_tell(ch, MSG_CTL_REPLY, &r, -1);
-}
-
-void store_fail(struct ipc *ch, uint64_t tag, uint8_t exit, const char *text)
-{
-    struct buf b;
-
-    buf_init(&b, 8192);
-    jw_open(&b, NULL);
-    jw_str(&b, "error", text);
-    jw_close(&b);
-    store_reply(ch, tag, false, exit, &b);
-    buf_done(&b);
-}
-
-struct sv store_arg(const json_t *args, const char *key)
-{
-    const json_t *v = json_object_get(args, key);
-
-    return json_is_string(v) ? sv_of(json_string_value(v), json_string_length(v)) : SV("");
-}
-
 struct listing {
     struct ipc *ch;
     uint64_t tag, n;
@@ -67,7 +41,7 @@ static void event_out(void *ctx, const struct event *e)
         jw_sv(&b, "detail_text", e->detail);
     json_decref(detail);
     jw_close(&b);
-    store_reply(l->ch, l->tag, true, EX_OK, &b);
+    ctl_reply(l->ch, l->tag, true, EX_OK, &b);
     buf_done(&b);
 }
 
@@ -79,7 +53,7 @@ static void finish(struct listing *l, uint8_t exit)
     jw_open(&b, NULL);
     jw_u64(&b, "shown", l->n);
     jw_close(&b);
-    store_reply(l->ch, l->tag, false, exit, &b);
+    ctl_reply(l->ch, l->tag, false, exit, &b);
     buf_done(&b);
 }
 
@@ -89,14 +63,14 @@ static void trace(struct store *s, struct ipc *ch, uint64_t tag, const json_t *a
     struct errinfo info;
     uint64_t id = 0;
 
-    if (!id_parse(store_arg(args, "id"), &id)) {
-        store_fail(ch, tag, EX_USAGE, "id: a queue id of 13 characters is needed");
+    if (!id_parse(ctl_arg(args, "id"), &id)) {
+        ctl_fail(ch, tag, EX_USAGE, "id: a queue id of 13 characters is needed");
         return;
     }
     if (db_events_of(s->db, id, event_out, &l, &info))
-        store_fail(ch, tag, EX_IOERR, info.text);
+        ctl_fail(ch, tag, EX_IOERR, info.text);
     else if (!l.n)
-        store_fail(ch, tag, EX_NOINPUT, "no message with this id is in the tracking database");
+        ctl_fail(ch, tag, EX_NOINPUT, "no message with this id is in the tracking database");
     else
         finish(&l, EX_OK);
 }
@@ -104,15 +78,13 @@ static void trace(struct store *s, struct ipc *ch, uint64_t tag, const json_t *a
 static void find(struct store *s, struct ipc *ch, uint64_t tag, const json_t *args)
 {
     struct listing l = {ch, tag, 0};
-    struct event_query q = {.text = store_arg(args, "text")};
-    const json_t *limit = json_object_get(args, "limit");
+    struct event_query q = {.text = ctl_arg(args, "text")};
+    uint64_t limit = ctl_arg_u64(args, "limit", 0);
     struct errinfo info;
 
-    q.limit = json_is_integer(limit) && json_integer_value(limit) > 0
-                  ? (uint32_t)json_integer_value(limit)
-                  : 50;
+    q.limit = limit > 0 && limit <= UINT32_MAX ? (uint32_t)limit : 50;
     if (db_messages_find(s->db, &q, event_out, &l, &info))
-        store_fail(ch, tag, EX_IOERR, info.text);
+        ctl_fail(ch, tag, EX_IOERR, info.text);
     else
         finish(&l, EX_OK);
 }
@@ -131,7 +103,7 @@ static void audit_out(void *ctx, const struct audit *a)
     jw_sv(&b, "element", a->element);
     jw_sv(&b, "detail", a->detail);
     jw_close(&b);
-    store_reply(l->ch, l->tag, true, EX_OK, &b);
+    ctl_reply(l->ch, l->tag, true, EX_OK, &b);
     buf_done(&b);
 }
 
@@ -141,7 +113,7 @@ static void audit_list(struct store *s, struct ipc *ch, uint64_t tag)
     struct errinfo info;
 
     if (db_audit_list(s->db, 1000, audit_out, &l, &info))
-        store_fail(ch, tag, EX_IOERR, info.text);
+        ctl_fail(ch, tag, EX_IOERR, info.text);
     else
         finish(&l, EX_OK);
 }
@@ -160,7 +132,7 @@ static void run(struct store *s, struct ipc *ch, const struct ctl_req *r, const 
     else if (strncmp(verb, "settings.", 9) == 0)
         store_settings(s, ch, r, verb + 9, args);
     else
-        store_fail(ch, r->tag, EX_USAGE, "unknown verb");
+        ctl_fail(ch, r->tag, EX_USAGE, "unknown verb");
 }
 
 void store_request(struct store *s, struct ipc *ch, const struct ctl_req *r)
@@ -168,7 +140,7 @@ void store_request(struct store *s, struct ipc *ch, const struct ctl_req *r)
     json_t *args = r->args.n ? json_loadb(r->args.p, r->args.n, 0, NULL) : json_object();
 
     if (!args || !json_is_object(args))
-        store_fail(ch, r->tag, EX_DATAERR, "arguments are not a JSON object");
+        ctl_fail(ch, r->tag, EX_DATAERR, "arguments are not a JSON object");
     else
         run(s, ch, r, args);
     json_decref(args);

@@ -4,12 +4,11 @@
 #define ROLE_STORE_PRIV_H
 
 #include "core/settings.h"
+#include "role/ctl_verb.h"
 #include "role/role.h"
 #include "role/tell.h"
 #include "store/db.h"
 #include "store/eventlog.h"
-
-#include <jansson.h>
 
 struct store {
     struct role_ctx *role;
@@ -31,9 +30,6 @@ void store_reopen_events(struct store *s);
 
 /* store_ctl.c */
 void store_request(struct store *s, struct ipc *ch, const struct ctl_req *r);
-void store_reply(struct ipc *ch, uint64_t tag, bool more, uint8_t exit, const struct buf *json);
-void store_fail(struct ipc *ch, uint64_t tag, uint8_t exit, const char *text);
-struct sv store_arg(const json_t *args, const char *key);
 
 /* store_settings.c */
 void store_settings(struct store *s, struct ipc *ch, const struct ctl_req *r, const char *verb,

@@ -63,7 +63,7 @@ static void reply_errors(struct ipc *ch, uint64_t tag, const struct checked *c)
     }
     jw_array_end(&b);
     jw_close(&b);
-    store_reply(ch, tag, false, EX_CONFIG, &b);
+    ctl_reply(ch, tag, false, EX_CONFIG, &b);
     buf_done(&b);
 }
 
@@ -146,7 +146,7 @@ static void deploy_answer(struct store *s, uint8_t exit, const char *problem)
     if (problem)
         jw_str(&b, "error", problem);
     jw_close(&b);
-    store_reply(s->deploy_ch, s->deploy_tag, false, exit, &b);
+    ctl_reply(s->deploy_ch, s->deploy_tag, false, exit, &b);
     buf_done(&b);
     s->deploy_ch = NULL;
 }
@@ -181,15 +181,15 @@ static void deploy_tree(struct store *s, struct ipc *ch, const struct ctl_req *r
                          .comment = comment};
 
     if (s->deploy_ch) {
-        store_fail(ch, req->tag, EX_TEMPFAIL, "another deploy is under way");
+        ctl_fail(ch, req->tag, EX_TEMPFAIL, "another deploy is under way");
         return;
     }
     if (err && err != ERR_NOTFOUND) {
-        store_fail(ch, req->tag, EX_IOERR, info.text);
+        ctl_fail(ch, req->tag, EX_IOERR, info.text);
         return;
     }
     if (db_revision_add(s->db, &r, tree, &info)) {
-        store_fail(ch, req->tag, EX_IOERR, info.text);
+        ctl_fail(ch, req->tag, EX_IOERR, info.text);
         return;
     }
     snprintf(number, sizeof(number), "revision %llu", (unsigned long long)r.number);
@@ -212,15 +212,15 @@ static void deploy(struct store *s, struct ipc *ch, const struct ctl_req *req, c
 
     buf_init(&draft, SETTINGS_TREE_MAX);
     if (db_draft_get(s->db, &draft, &info)) {
-        store_fail(ch, req->tag, EX_IOERR, info.text);
+        ctl_fail(ch, req->tag, EX_IOERR, info.text);
     } else if (!draft.n) {
-        store_fail(ch, req->tag, EX_NOINPUT, "there is no draft; apply settings first");
+        ctl_fail(ch, req->tag, EX_NOINPUT, "there is no draft; apply settings first");
     } else {
         struct checked *c = check(buf_sv(&draft));
         if (!c->s) {
             reply_errors(ch, req->tag, c);
         } else {
-            deploy_tree(s, ch, req, buf_sv(&c->tree), store_arg(args, "comment"), "deploy");
+            deploy_tree(s, ch, req, buf_sv(&c->tree), ctl_arg(args, "comment"), "deploy");
             if (db_draft_set(s->db, SV(""), &info))
                 log_msg(LOG_ERROR, "store", "%s", info.text);
         }
@@ -247,13 +247,13 @@ static void rollback(struct store *s, struct ipc *ch, const struct ctl_req *req,
     uint64_t number = 0;
 
     if (!revision_arg(args, &number)) {
-        store_fail(ch, req->tag, EX_USAGE, "revision: the number of an earlier revision is needed");
+        ctl_fail(ch, req->tag, EX_USAGE, "revision: the number of an earlier revision is needed");
         return;
     }
     buf_init(&tree, SETTINGS_TREE_MAX);
     snprintf(comment, sizeof(comment), "rollback to %llu", (unsigned long long)number);
     if (db_revision_tree(s->db, number, &tree, &info)) {
-        store_fail(ch, req->tag, EX_NOINPUT, info.text);
+        ctl_fail(ch, req->tag, EX_NOINPUT, info.text);
     } else {
         struct checked *c = check(buf_sv(&tree)); /* an older format may hold what is refused now */
         if (c->s)
@@ -268,21 +268,21 @@ static void rollback(struct store *s, struct ipc *ch, const struct ctl_req *req,
 static void apply(struct store *s, struct ipc *ch, const struct ctl_req *req, const json_t *args,
                   bool keep)
 {
-    struct checked *c = check(store_arg(args, "tree"));
+    struct checked *c = check(ctl_arg(args, "tree"));
     struct errinfo info;
     struct buf b;
 
     if (!c->s) {
         reply_errors(ch, req->tag, c);
     } else if (keep && db_draft_set(s->db, buf_sv(&c->tree), &info)) {
-        store_fail(ch, req->tag, EX_IOERR, info.text);
+        ctl_fail(ch, req->tag, EX_IOERR, info.text);
     } else {
         buf_init(&b, SETTINGS_TREE_MAX);
         jw_open(&b, NULL);
         jw_bool(&b, "draft", keep);
         jw_sv(&b, "tree", buf_sv(&c->tree));
         jw_close(&b);
-        store_reply(ch, req->tag, false, EX_OK, &b);
+        ctl_reply(ch, req->tag, false, EX_OK, &b);
         buf_done(&b);
         if (keep)
             audit(s, req->user.n ? req->user : SV("local"), "apply", "draft", SV(""));
@@ -306,14 +306,14 @@ static void tree_out(struct store *s, struct ipc *ch, uint64_t tag, const json_t
     if (!err && !draft)
         err = db_revision_tree(s->db, number, &tree, &info);
     if (err) {
-        store_fail(ch, tag, EX_NOINPUT, info.text);
+        ctl_fail(ch, tag, EX_NOINPUT, info.text);
     } else {
         buf_init(&b, SETTINGS_TREE_MAX);
         jw_open(&b, NULL);
         jw_u64(&b, "revision", number);
         jw_sv(&b, "tree", buf_sv(&tree));
         jw_close(&b);
-        store_reply(ch, tag, false, EX_OK, &b);
+        ctl_reply(ch, tag, false, EX_OK, &b);
         buf_done(&b);
     }
     buf_done(&tree);
@@ -341,11 +341,11 @@ static void history(struct store *s, struct ipc *ch, uint64_t tag)
     jw_open(&b, NULL);
     jw_array(&b, "revisions");
     if (db_revision_list(s->db, revision_out, &b, &info)) {
-        store_fail(ch, tag, EX_IOERR, info.text);
+        ctl_fail(ch, tag, EX_IOERR, info.text);
     } else {
         jw_array_end(&b);
         jw_close(&b);
-        store_reply(ch, tag, false, EX_OK, &b);
+        ctl_reply(ch, tag, false, EX_OK, &b);
     }
     buf_done(&b);
 }
@@ -366,5 +366,5 @@ void store_settings(struct store *s, struct ipc *ch, const struct ctl_req *r, co
     else if (strcmp(verb, "rollback") == 0)
         rollback(s, ch, r, args);
     else
-        store_fail(ch, r->tag, EX_USAGE, "unknown verb");
+        ctl_fail(ch, r->tag, EX_USAGE, "unknown verb");
 }
