@@ -3,13 +3,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-BUILD_PACKAGES=(gcc meson ninja-build pkg-config libuv1-dev libssl-dev libc-ares-dev libgmime-3.0-dev
+BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config libuv1-dev libssl-dev libc-ares-dev libgmime-3.0-dev
     libsqlite3-dev libwebsockets-dev libwebsockets-evlib-uv libjansson-dev libconfuse-dev
     libseccomp-dev libcmocka-dev libsodium-dev ca-certificates)
 # what the demo and the integration tests need besides
 LAB_PACKAGES=(python3 python3-cryptography python3-dnspython openssl)
 TEST_PACKAGES=(clang clang-tidy clang-format libclang-rt-14-dev python3-pytest swaks universal-ctags
-    pflogsumm curl codespell lsof strace systemd git)
+    pflogsumm curl codespell lsof strace systemd git iproute2 procps file)
 
 say() { printf '\n== %s\n' "$*"; }
 
