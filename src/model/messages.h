@@ -94,6 +94,7 @@ WIRE_DECLARE(dsn_rcpt, DSN_RCPT_FIELDS)
     S(envelope, env)                                                                               \
     F(BOOL, sealed)           /* Encrypt-marked: a DSN leaks nothing (issue: four headers only) */ \
     F(STR, reporting_mta) F(STR, from) /* of a DSN */                                              \
+    F(STR, to)                /* who gets it: the original's sender, or the administrator */       \
     F(STR, notice)            /* words for a human, of a DSN or notice */                          \
     L(dsn_rcpt, dsn_rcpts)                                                                         \
     F(STR, body_key)                                                                               \

@@ -317,7 +317,7 @@ static bool do_bounce(struct queue *q, struct hot *h, const struct acting *a)
         if (r->stage != RCPT_STAGE_WAITING)
             continue;
         r->stage = RCPT_STAGE_REPORT;
-        r->last_ms = now;
+        r->last_ms = r->next_ms = now;
         r->status = SV("5.7.0");
         r->code = 0;
         r->reply = r->human = SV("returned by the administrator of the gateway");

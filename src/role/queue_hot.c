@@ -272,9 +272,8 @@ static int64_t next_attempt(const struct hot *h)
 
     for (uint32_t i = 0; i < h->st.n_rcpts; i++) {
         const struct queue_rcpt *r = &h->st.rcpts[i];
-        if (r->stage == RCPT_STAGE_REPORT)
-            return 0;
-        if (r->stage == RCPT_STAGE_WAITING && r->next_ms < at)
+        bool open = r->stage == RCPT_STAGE_WAITING || r->stage == RCPT_STAGE_REPORT;
+        if (open && r->next_ms < at)
             at = r->next_ms;
     }
     return at;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #define REPORT_TRIES    2
+#define REPORT_AGAIN_MS 60000 /* a report that could not be stored is made anew after this */
 #define REPORT_BODY_MAX (16u * 1024 * 1024)
 
 static struct sv fqdn(const struct queue *q, const struct hot *h)
@@ -94,8 +95,10 @@ void report_add(struct queue *q, struct hot *h, enum report kind, uint32_t rcpt)
 
 void report_again(struct queue *q, struct hot *h)
 {
+    int64_t now = loop_clock(q->loop).wall_ms;
+
     for (uint32_t i = 0; i < h->st.n_rcpts; i++) {
-        if (h->st.rcpts[i].stage == RCPT_STAGE_REPORT)
+        if (h->st.rcpts[i].stage == RCPT_STAGE_REPORT && h->st.rcpts[i].next_ms <= now)
             report_add(q, h, REPORT_FAILED, i);
     }
 }
@@ -179,6 +182,7 @@ void report_dispatch(struct queue *q, struct worker *w, uint8_t index)
                       .sealed = h->st.decision.encrypt || h->env.sealed,
                       .reporting_mta = fqdn(q, h),
                       .from = sender_of_reports(q, h),
+                      .to = is_notice(r) ? administrator(q, h) : h->env.sender,
                       .notice = notice_text(r),
                       .dsn_rcpts = dsn_rcpts(r),
                       .n_dsn_rcpts = r->n_rcpts,
@@ -226,10 +230,16 @@ static void envelope_of_report(struct queue *q, const struct report_job *r, stru
 static void end(struct queue *q, struct report_job *r, bool made)
 {
     struct hot *h = r->hot;
+    int64_t now = loop_clock(q->loop).wall_ms;
 
-    for (uint32_t i = 0; made && i < r->n_rcpts; i++) {
-        if (h->st.rcpts[r->rcpts[i]].stage == RCPT_STAGE_REPORT)
-            h->st.rcpts[r->rcpts[i]].stage = RCPT_STAGE_BOUNCED;
+    for (uint32_t i = 0; i < r->n_rcpts; i++) {
+        struct queue_rcpt *s = &h->st.rcpts[r->rcpts[i]];
+        if (s->stage != RCPT_STAGE_REPORT)
+            continue;
+        if (made)
+            s->stage = RCPT_STAGE_BOUNCED;
+        else
+            s->next_ms = now + REPORT_AGAIN_MS;
     }
     list_remove(&r->node);
     list_remove(&r->in_queue);
@@ -281,7 +291,7 @@ static void build_bare(struct queue *q, struct report_job *r)
                         .notice = notice_text(r),
                         .sealed = h->st.decision.encrypt || h->env.sealed,
                         .headers_only = true,
-                        .message_id = arena_printf(&h->arena, "%s@%.*s", id, SV_ARG(fqdn(q, h))),
+                        .message_id = arena_printf(&h->arena, "<%s@%.*s>", id, SV_ARG(fqdn(q, h))),
                         .boundary =
                             arena_printf(&h->arena, "=_%s_%08x", id, (unsigned)rng_u64(&rng)),
                         .now_ms = loop_clock(q->loop).wall_ms};
