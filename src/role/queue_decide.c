@@ -129,8 +129,11 @@ static enum err make_child(struct queue *q, struct hot *h, const uint32_t *group
     envelope_put(&q->scratch, &env);
     if (!err)
         err = spool_put(q->spool, env.id, buf_sv(&q->scratch), buf_sv(&h->body), env.file);
-    if (err)
+    if (err) {
+        if (env.file.p != h->env.file.p)
+            (void)unlinkat(q->spool_dir, env.file.p, 0);
         return err;
+    }
     struct qmsg *m = msg_add(q, env.id);
     struct hot *c = hot_new(q, m);
     c->phase = HOT_COMMITTING;

@@ -13,7 +13,10 @@
 #include <unistd.h>
 
 #define SYNC_DELAY_MS 200
-#define LOST_DELAY_MS 1000 /* a worker died: its attempts are made again */
+/* A worker died: its attempts are made again, later each time, so that a message that ends workers
+ * cannot do so all day long. */
+#define LOST_DELAY_MS (int64_t)1000
+#define LOSSES_MAX    11
 
 /* ---- making tasks ---- */
 
@@ -34,6 +37,7 @@ static struct qtask *task_for(struct queue *q, struct hot *h, const struct hop *
     t->dest = dest_of(q, hop->key);
     t->rcpts = ARENA_ARRAY(&h->arena, uint32_t, limit < h->env.n_rcpts ? limit : h->env.n_rcpts);
     if (!t->rcpts) {
+        dest_maybe_free(q, t->dest);
         free(t);
         return NULL;
     }
@@ -137,11 +141,10 @@ static void task_unreadable(struct queue *q, struct qtask *t)
     hot_settle(q, h);
 }
 
-static bool send_task(struct queue *q, struct worker *w, uint8_t index, struct qtask *t)
+static bool send_task(struct queue *q, struct worker *w, uint8_t index, struct qtask *t, int fd)
 {
     struct hot *h = t->hot;
     struct rcpt *rcpts = calloc(t->n_rcpts, sizeof(*rcpts));
-    int fd = hot_body_fd(q, h);
 
     if (!rcpts)
         abort();
@@ -191,11 +194,12 @@ void deliver_dispatch(struct queue *q)
         list_remove(&d->node);
         list_remove(&t->node);
         d->waiting--;
-        if (hot_body(q, h)) {
+        int fd = hot_body_fd(q, h);
+        if (fd < 0 && (h->env.file.n || hot_body(q, h))) {
             task_unreadable(q, t);
             continue;
         }
-        if (!send_task(q, w, index, t)) {
+        if (!send_task(q, w, index, t, fd)) {
             task_enqueue(q, t);
             break;
         }
@@ -404,7 +408,7 @@ void deliver_done(struct queue *q, uint8_t worker, const struct outcome *o)
 
 void deliver_worker_gone(struct queue *q, uint8_t worker)
 {
-    int64_t at = loop_clock(q->loop).wall_ms + LOST_DELAY_MS;
+    int64_t now = loop_clock(q->loop).wall_ms;
 
     q->smtp[worker].active = 0;
     for (uint32_t s = 0; s < ARRAY_LEN(q->tasks); s++) {
@@ -413,8 +417,12 @@ void deliver_worker_gone(struct queue *q, uint8_t worker)
             if (t->worker != worker)
                 continue;
             struct hot *h = t->hot;
+            int64_t at = now + (LOST_DELAY_MS << h->m->losses);
+            if (h->m->losses < LOSSES_MAX)
+                h->m->losses++;
             for (uint32_t i = 0; i < t->n_rcpts; i++)
                 h->st.rcpts[t->rcpts[i]].next_ms = at;
+            h->dirty = true;
             task_end(q, t);
             hot_settle(q, h);
         }

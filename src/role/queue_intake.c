@@ -2,7 +2,7 @@
  * Reception: what `smtp` workers hand over becomes durable here, and only then is 250 said.
  *
  * SECURITY: workers are exposed to the internet. Ids must come from the worker's own lease, lists
- * and sizes are checked, a lie closes the channel (the caller does so on ERR_SYNTAX).
+ * and sizes are checked; a lie is refused and raises an alarm.
  */
 #include "role/queue_priv.h"
 
@@ -14,9 +14,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ID_BLOCK   (1ull << 40)
-#define TEXT_DISK  "Insufficient system storage"
-#define TEXT_SPOOL "Temporary local problem; please try later"
+#define ID_BLOCK       (1ull << 40)
+#define SIZE_ASKED_MAX (1ull << 40)
+#define TEXT_DISK      "Insufficient system storage"
+#define TEXT_SPOOL     "Temporary local problem; please try later"
 
 /* ---- ids: the high-water mark is kept in a file, so that a clock that jumps back repeats none
  * ---- */
@@ -73,6 +74,7 @@ void intake_lease(struct queue *q, uint8_t worker)
     struct worker *w = &q->smtp[worker];
     struct lease lease = {.first = take_ids(q, LEASE_IDS), .count = LEASE_IDS};
 
+    w->lease_before = w->lease_first;
     w->lease_first = lease.first;
     if (w->ch)
         role_tell(w->ch, MSG_LEASE, &lease, -1);
@@ -88,20 +90,26 @@ static void send_gate(struct queue *q, const struct intake *in)
     }
 }
 
+struct intake intake_state(enum err room)
+{
+    bool disk = room == ERR_NOSPACE;
+
+    if (room == ERR_OK)
+        return (struct intake){.open = true};
+    return (struct intake){.code = disk ? 452 : 451,
+                           .status = disk ? SV("4.3.1") : SV("4.3.0"),
+                           .text = disk ? SV(TEXT_DISK) : SV(TEXT_SPOOL)};
+}
+
 void intake_gate(struct queue *q)
 {
     enum err err = spool_room(q->spool, 0);
-    bool open = err == ERR_OK;
-    struct intake in = {.open = open};
+    struct intake in = intake_state(err);
 
-    if (open == q->intake_open)
+    if (in.open == q->intake_open)
         return;
-    q->intake_open = open;
-    if (!open) {
-        bool disk = err == ERR_NOSPACE;
-        in.code = disk ? 452 : 451;
-        in.status = disk ? SV("4.3.1") : SV("4.3.0");
-        in.text = disk ? SV(TEXT_DISK) : SV(TEXT_SPOOL);
+    q->intake_open = in.open;
+    if (!in.open) {
         track_alarm(q, "intake-closed", "mail is refused for now: %s", err_name(err));
     } else {
         log_msg(LOG_WARN, "intake-open", "mail is accepted again");
@@ -158,8 +166,9 @@ static void durable(struct queue *q, const struct completion *c, enum err err)
     scan_enqueue(q, m->hot);
 }
 
-/* Appends to the batch; the message is hot from here on. */
-static enum err append(struct queue *q, uint8_t worker, uint64_t tag, const struct envelope *env,
+/* Appends to the batch; the message is hot from here on. `to` is who waits for the commit: the
+ * channel it came over, never one that has taken its place since (tags begin anew there). */
+static enum err append(struct queue *q, const struct completion *to, const struct envelope *env,
                        struct sv body)
 {
     buf_reset(&q->scratch);
@@ -182,10 +191,7 @@ static enum err append(struct queue *q, uint8_t worker, uint64_t tag, const stru
     if (body.n && q->hot_bytes + body.n <= HOT_BODY_BYTES && !buf_append_sv(&h->body, body))
         q->hot_bytes += body.n;
     msg_due(q, m, loop_clock(q->loop).wall_ms + TASK_DEADLINE_MS);
-    on_commit(
-        q, durable,
-        (struct completion){
-            .id = env->id, .tag = tag, .worker = worker, .generation = q->smtp[worker].generation});
+    on_commit(q, durable, *to);
     return ERR_OK;
 }
 
@@ -245,7 +251,8 @@ void intake_file_ask(struct queue *q, uint8_t worker, const struct file_ask *a)
     struct file_slot *f = NULL;
     int fd = -1;
 
-    if (spool_room(q->spool, a->declared_size * 2) == ERR_OK && files_make(q)) {
+    if (a->declared_size <= SIZE_ASKED_MAX &&
+        spool_room(q->spool, a->declared_size * 2) == ERR_OK && files_make(q)) {
         for (uint32_t i = 0; i < q->n_files && !f; i++)
             f = q->files[i].used ? NULL : &q->files[i];
     }
@@ -291,9 +298,9 @@ static void big_synced(void *arg, int result)
     struct big *b = arg;
     struct queue *q = b->q;
     struct file_slot *f = file_find(q, b->file);
-    enum err err = result || !f ? ERR_IO : append(q, b->worker, b->tag, &b->env, SV(""));
     struct completion c = {
         .id = b->env.id, .tag = b->tag, .worker = b->worker, .generation = b->generation};
+    enum err err = result || !f ? ERR_IO : append(q, &c, &b->env, SV(""));
 
     if (err) {
         tell(q, &c, err);
@@ -337,14 +344,21 @@ static enum err big_start(struct queue *q, uint8_t worker, const struct received
     return ERR_OK;
 }
 
+/* The lease before the present one may still be in use. */
+static bool leased(const struct worker *w, uint64_t id)
+{
+    bool now = id >= w->lease_first && id - w->lease_first < LEASE_IDS;
+    bool before = w->lease_before && id >= w->lease_before && id - w->lease_before < LEASE_IDS;
+
+    return now || before;
+}
+
 static bool plausible(const struct queue *q, uint8_t worker, const struct received *r)
 {
     const struct worker *w = &q->smtp[worker];
     const struct envelope *e = &r->env;
-    /* the lease before the present one may still be in use */
-    bool leased = e->id < w->lease_first + LEASE_IDS && e->id < q->next_id && e->id;
 
-    return leased && e->n_rcpts >= 1 && e->n_rcpts <= RCPTS_MAX && e->sha256.n == 32 &&
+    return leased(w, e->id) && e->n_rcpts >= 1 && e->n_rcpts <= RCPTS_MAX && e->sha256.n == 32 &&
            e->kind == MESSAGE_SMTP && !e->sealed && !e->parent && !e->file.n && !e->body_key.n &&
            (r->file ? r->body.n == 0 : r->body.n == e->size && e->size);
 }
@@ -352,6 +366,8 @@ static bool plausible(const struct queue *q, uint8_t worker, const struct receiv
 void intake_received(struct queue *q, uint8_t worker, const struct received *r)
 {
     struct worker *w = &q->smtp[worker];
+    struct completion to = {
+        .id = r->env.id, .tag = r->tag, .worker = worker, .generation = w->generation};
     enum err err;
 
     if (!plausible(q, worker, r)) {
@@ -364,9 +380,9 @@ void intake_received(struct queue *q, uint8_t worker, const struct received *r)
     else if (r->file)
         err = big_start(q, worker, r);
     else
-        err = append(q, worker, r->tag, &r->env, r->body);
+        err = append(q, &to, &r->env, r->body);
     if (err)
         refuse(q, worker, r, err);
-    else if (r->env.id >= w->lease_first + LEASE_IDS / 2 && r->env.id >= w->lease_first)
+    else if (r->env.id >= w->lease_first + LEASE_IDS / 2)
         intake_lease(q, worker);
 }

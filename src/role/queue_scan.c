@@ -36,6 +36,10 @@ static struct worker *least_busy(struct queue *q, uint8_t *out_index)
 
 static bool send_scan(struct queue *q, struct worker *w, struct hot *h)
 {
+    /* A message begins with the settings of the moment its scan is sent: a worker that was started
+     * since knows no older ones. */
+    snapshot_unref(h->snap);
+    h->snap = snapshot_ref(q->snap);
     struct job job = {.job = ++q->next_job,
                       .kind = JOB_SCAN,
                       .id = h->env.id,
