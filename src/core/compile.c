@@ -5,13 +5,12 @@
  * UTF-8 are refused before any value is looked at.
  */
 #include "core/compile.h"
+#include "base/near.h"
 #include "base/utf8.h"
 #include "core/names.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-
-#define NEAR_WORD_MAX 63
 
 static void copy_text(char *out, size_t size, struct sv v)
 {
@@ -55,47 +54,9 @@ void settings_error_format(const struct errinfo *e, struct buf *out)
     (void)buf_append_sv(out, sv_str(e->text));
 }
 
-/* Edit distance (insert, delete, replace) of two words of at most NEAR_WORD_MAX bytes. */
-static size_t edit_distance(struct sv a, struct sv b)
-{
-    size_t row[NEAR_WORD_MAX + 1];
-
-    for (size_t j = 0; j <= b.n; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.n; j++) {
-            size_t best = diagonal + (a.p[i - 1] != b.p[j - 1]);
-            diagonal = row[j];
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-        }
-    }
-    return row[b.n];
-}
-
-const char *nearest_name(struct sv word, const char *const *names, size_t n)
-{
-    const char *best = NULL;
-    size_t least = word.n / 3 + 2; /* farther than that it is another word */
-
-    if (!word.n || word.n > NEAR_WORD_MAX)
-        return NULL;
-    for (size_t i = 0; i < n; i++) {
-        struct sv name = sv_str(names[i]);
-        size_t d = name.n > NEAR_WORD_MAX ? SIZE_MAX : edit_distance(word, name);
-        if (d < least && d < name.n) {
-            least = d;
-            best = names[i];
-        }
-    }
-    return best;
-}
-
 const char *compile_hint(struct compile *c, struct sv word, const char *const *names, size_t n)
 {
-    const char *name = nearest_name(word, names, n);
+    const char *name = near_word(word, names, n);
 
     if (!name)
         return "";

@@ -72,9 +72,6 @@ void setting_format(const struct setting *row, const struct settings *s, struct 
 /* "1-1440; default 15", "yes or no; default yes", "tls; default tls" */
 void setting_range_format(const struct setting *row, struct buf *out);
 
-/* Nearest of n names to a misspelt word, or NULL when none is near enough. */
-const char *nearest_name(struct sv word, const char *const *names, size_t n);
-
 bool domain_group_has(const struct domain_group *g, struct sv domain); /* any case */
 bool ip_group_has(const struct ip_group *g, const struct ip *ip);
 const struct domain_group *settings_domain_group(const struct settings *s, struct sv name);

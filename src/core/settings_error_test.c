@@ -425,22 +425,6 @@ static void export_is_bounded(void **state)
     arena_done(&a);
 }
 
-static void names_near_are_found(void **state)
-{
-    static const char *const names[] = {"alpha", "beta", "gamma"};
-
-    (void)state;
-    assert_string_equal(nearest_name(SV("alpa"), names, 3), "alpha");
-    assert_string_equal(nearest_name(SV("bets"), names, 3), "beta");
-    assert_string_equal(nearest_name(SV("ggamma"), names, 3), "gamma");
-    assert_string_equal(nearest_name(SV("alphaxx"), names, 3), "alpha");
-    assert_string_equal(nearest_name(SV("gaa"), names, 3), "gamma");
-    assert_null(nearest_name(SV("alphaxxxxx"), names, 3));
-    assert_null(nearest_name(SV("xxxxx"), names, 3));
-    assert_null(nearest_name(SV(""), names, 3));
-    assert_null(nearest_name(SV("a"), names, 0));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,7 +432,6 @@ int main(void)
         cmocka_unit_test(counts_are_bounded),        cmocka_unit_test(all_errors_are_collected),
         cmocka_unit_test(damaged_trees_are_refused), cmocka_unit_test(full_arena_is_an_error),
         cmocka_unit_test(trees_join_in_order),       cmocka_unit_test(export_is_bounded),
-        cmocka_unit_test(names_near_are_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -287,19 +287,6 @@ static struct sv describe_serial(const ASN1_INTEGER *serial, struct arena *a)
     return out;
 }
 
-static struct sv describe_sha256(X509 *x, struct arena *a)
-{
-    uint8_t md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    struct buf hex;
-    buf_init(&hex, 2 * sizeof(md));
-    if (X509_digest(x, EVP_sha256(), md, &n) == 1)
-        (void)hex_encode(sv_of((const char *)md, n), &hex);
-    struct sv out = arena_sv(a, buf_sv(&hex));
-    buf_done(&hex);
-    return out;
-}
-
 /* arena_printf'd text is followed by a NUL, so its pointer serves as a C string. */
 static const char *describe_key(X509 *x, struct arena *a)
 {
@@ -328,7 +315,7 @@ enum err cert_describe(struct sv pem, struct arena *a, struct cert_info *out_inf
         .subject = describe_name(X509_get_subject_name(x), a),
         .issuer = describe_name(X509_get_issuer_name(x), a),
         .serial = describe_serial(X509_get0_serialNumber(x), a),
-        .sha256 = describe_sha256(x, a),
+        .sha256 = ossl_cert_sha256(x, a),
         .sans = describe_sans(x, a),
         .not_before_ms = ossl_time_ms(X509_get0_notBefore(x)),
         .not_after_ms = ossl_time_ms(X509_get0_notAfter(x)),

@@ -1,6 +1,8 @@
 /* See ossl.h. */
 #include "crypto/ossl.h"
 
+#include "base/enc.h"
+
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -61,6 +63,20 @@ void ossl_name(const X509_NAME *name, char *out_text, size_t n)
     }
     (void)BIO_free(bio);
     ERR_clear_error();
+}
+
+struct sv ossl_cert_sha256(const X509 *x, struct arena *a)
+{
+    uint8_t md[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    struct buf hex;
+
+    buf_init(&hex, 2 * sizeof(md));
+    if (X509_digest(x, EVP_sha256(), md, &n) == 1)
+        (void)hex_encode(sv_of((const char *)md, n), &hex);
+    struct sv out = arena_sv(a, buf_sv(&hex));
+    buf_done(&hex);
+    return out;
 }
 
 /* A password is never asked for on the terminal. */

@@ -2,6 +2,7 @@
 #ifndef CRYPTO_OSSL_H
 #define CRYPTO_OSSL_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include <openssl/bio.h>
 #include <openssl/evp.h>
@@ -31,6 +32,8 @@ NODISCARD enum err ossl_bio_take(BIO *bio, struct buf *out);
 int64_t ossl_time_ms(const ASN1_TIME *t);
 /* RFC 2253 one-line name, UTF-8, control bytes escaped; cut at n - 1 bytes. */
 void ossl_name(const X509_NAME *name, char *out_text, size_t n);
+/* SHA-256 of the certificate in hex; empty when it cannot be computed. */
+struct sv ossl_cert_sha256(const X509 *x, struct arena *a);
 /* Next certificate of a PEM stream, NULL at its end or at damage; never asks for a password. */
 X509 *ossl_next_cert(BIO *bio);
 

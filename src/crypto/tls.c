@@ -7,7 +7,6 @@
  */
 #include "crypto/tls_int.h"
 
-#include "base/enc.h"
 #include "crypto/cert.h"
 #include "crypto/ossl.h"
 #include <errno.h>
@@ -26,6 +25,34 @@ void tls_ctx_basics(SSL_CTX *ctx, uint16_t min_version)
     SSL_CTX_set_read_ahead(ctx, 1); /* one read(2) a record instead of two */
     (void)SSL_CTX_set_min_proto_version(ctx, min_version);
     (void)SSL_CTX_set_timeout(ctx, TLS_SESSION_AGE_S);
+}
+
+/* Keeps OpenSSL from reads that can only say EAGAIN. */
+static long on_bio(BIO *bio, int op, const char *p, size_t n, int argi, long argl, int ret,
+                   size_t *done)
+{
+    struct tls *t = (void *)BIO_get_callback_arg(bio);
+
+    (void)p, (void)argi, (void)argl;
+    if (op == BIO_CB_READ && t->dry) {
+        BIO_clear_retry_flags(bio);
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    if (op == (BIO_CB_READ | BIO_CB_RETURN))
+        t->dry = t->polled && ret > 0 && *done < n;
+    return ret;
+}
+
+void tls_readable(struct tls *t)
+{
+    if (!t->polled) {
+        BIO *bio = SSL_get_rbio(t->ssl);
+        BIO_set_callback_arg(bio, (char *)t);
+        BIO_set_callback_ex(bio, on_bio);
+    }
+    t->polled = true;
+    t->dry = false;
 }
 
 enum err tls_new(SSL_CTX *ctx, int fd, struct tls **out_t)
@@ -171,19 +198,6 @@ void tls_error(struct tls *t, char *out_text, size_t n)
 
 /* ---- facts ---- */
 
-static struct sv hex_digest(X509 *cert, struct arena *a)
-{
-    uint8_t md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    struct buf hex;
-    buf_init(&hex, 2 * sizeof(md));
-    if (X509_digest(cert, EVP_sha256(), md, &n) == 1)
-        (void)hex_encode(sv_of((const char *)md, n), &hex);
-    struct sv out = arena_sv(a, buf_sv(&hex));
-    buf_done(&hex);
-    return out;
-}
-
 static void peer_facts(struct tls *t, X509 *cert, struct arena *a, struct tls_facts *f)
 {
     char text[512];
@@ -197,7 +211,7 @@ static void peer_facts(struct tls *t, X509 *cert, struct arena *a, struct tls_fa
     f->peer_subject = arena_sv(a, sv_str(text));
     ossl_name(X509_get_issuer_name(cert), text, sizeof(text));
     f->peer_issuer = arena_sv(a, sv_str(text));
-    f->peer_sha256 = hex_digest(cert, a);
+    f->peer_sha256 = ossl_cert_sha256(cert, a);
     f->peer_not_after_ms = ossl_time_ms(X509_get0_notAfter(cert));
 }
 

@@ -8,6 +8,8 @@
 #include "net/ipc_int.h"
 
 #include "base/clock.h"
+#include "net/fd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -30,19 +32,6 @@ static void close_fd(int fd)
         (void)close(fd);
 }
 
-static bool write_all(int fd, struct sv v)
-{
-    while (v.n) {
-        ssize_t n = write(fd, v.p, v.n);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        v = sv_skip(v, (size_t)n);
-    }
-    return true;
-}
-
 enum err memfd_of(struct sv bytes, int *out_fd)
 {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -52,7 +41,7 @@ enum err memfd_of(struct sv bytes, int *out_fd)
         fd = memfd_create("postseal", flags);
     if (fd < 0)
         return ERR_IO;
-    if (!write_all(fd, bytes) || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
+    if (!fd_write_all(fd, bytes) || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
         (void)close(fd);
         return ERR_IO;
     }

@@ -5,6 +5,8 @@
  */
 #include "role/bootstrap_int.h"
 
+#include "base/near.h"
+
 #include <confuse.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -75,7 +77,7 @@ static enum err choose(const struct reading *r, int key, const char *value,
             return ERR_OK;
         }
     }
-    const char *near = bootstrap_nearest(sv_str(value), words, n);
+    const char *near = near_word(sv_str(value), words, n);
     char all[96] = "";
     size_t used = 0;
     for (size_t i = 0; i < n && used < sizeof(all); i++)

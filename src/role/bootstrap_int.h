@@ -22,8 +22,6 @@ struct bootstrap_lines {
 /* Structure: known keys and sections, each once, braces in balance, one value or a list. */
 NODISCARD enum err bootstrap_scan(struct sv text, const char *file,
                                   struct bootstrap_lines *out_lines, struct errinfo *info);
-/* Nearest of n words within a third of its length, or NULL. */
-const char *bootstrap_nearest(struct sv word, const char *const *words, size_t n);
 enum err bootstrap_fail(struct errinfo *info, const char *file, uint32_t line, const char *key,
                         const char *fmt, ...) PRINTF(5, 6);
 

@@ -5,6 +5,8 @@
  */
 #include "role/bootstrap_int.h"
 
+#include "base/near.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -47,54 +49,6 @@ enum err bootstrap_fail(struct errinfo *info, const char *file, uint32_t line, c
 }
 
 /* ---- nearest word ---- */
-
-enum { WORD_MAX = 32 };
-
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    size_t m = a < b ? a : b;
-
-    return m < c ? m : c;
-}
-
-static size_t edit_distance(struct sv a, struct sv b)
-{
-    size_t row[WORD_MAX + 1];
-
-    for (size_t j = 0; j <= b.n; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.n; j++) {
-            size_t cost = a.p[i - 1] == b.p[j - 1] ? 0 : 1;
-            size_t next = min3(row[j] + 1, row[j - 1] + 1, diagonal + cost);
-            diagonal = row[j];
-            row[j] = next;
-        }
-    }
-    return row[b.n];
-}
-
-const char *bootstrap_nearest(struct sv word, const char *const *words, size_t n)
-{
-    const char *best = NULL;
-    size_t best_distance = SIZE_MAX;
-
-    if (word.n == 0 || word.n > WORD_MAX)
-        return NULL;
-    for (size_t i = 0; i < n; i++) {
-        struct sv w = sv_str(words[i]);
-        size_t d = w.n <= WORD_MAX ? edit_distance(word, w) : SIZE_MAX;
-        if (word.n > 2 && (sv_starts(word, w) || sv_starts(w, word)))
-            d = 1; /* "warning" means "warn" */
-        if (d < best_distance && d <= (w.n + 2) / 3) {
-            best = words[i];
-            best_distance = d;
-        }
-    }
-    return best;
-}
 
 /* ---- tokens ---- */
 
@@ -233,7 +187,7 @@ static enum err fail_unknown(struct scan *s, const char *section, const struct t
             words[n++] = bootstrap_keys[i].name;
     for (size_t i = 0; section[0] == '\0' && i < ARRAY_LEN(sections); i++)
         words[n++] = sections[i];
-    const char *near = bootstrap_nearest(t->text, words, n);
+    const char *near = near_word(t->text, words, n);
     const char *where = section[0] ? " in section " : "";
     if (near)
         (void)snprintf(text, sizeof(text), "unknown key%s%s; did you mean \"%s\"?", where, section,

@@ -8,6 +8,7 @@
 #include "role/content_priv.h"
 
 #include "base/clock.h"
+#include "net/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,19 +28,6 @@ static void lower_limit(__rlimit_resource_t which, rlim_t value)
         l.rlim_max = value;
     l.rlim_cur = l.rlim_max;
     (void)setrlimit(which, &l);
-}
-
-static bool write_all(int fd, struct sv v)
-{
-    while (v.n) {
-        ssize_t n = write(fd, v.p, v.n);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        v = sv_skip(v, (size_t)n);
-    }
-    return true;
 }
 
 /* Never returns. Exit status 0 = a whole frame was written. */
@@ -66,7 +54,7 @@ NORETURN static void child(struct scanner *sc, const struct job *job, int fd, in
         if (message_encode(MSG_JOB_DONE, &done, &frame))
             _exit(2);
     }
-    _exit(write_all(out, buf_sv(&frame)) ? 0 : 1);
+    _exit(fd_write_all(out, buf_sv(&frame)) ? 0 : 1);
 }
 
 enum gathered { GATHERED_ALL, GATHERED_TIMEOUT, GATHERED_TOO_MUCH };

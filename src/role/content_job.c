@@ -12,11 +12,10 @@
 #include "base/utf8.h"
 #include "codec/dsn.h"
 #include "crypto/cert.h"
+#include "net/fd.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 void content_failed(const struct job *job, enum scan_state state, const char *why,
                     struct job_done *out_done)
@@ -31,20 +30,6 @@ void content_failed(const struct job *job, enum scan_state state, const char *wh
     }
 }
 
-static bool read_file(int fd, char *p, size_t n)
-{
-    size_t at = 0;
-    while (at < n) {
-        ssize_t r = pread(fd, p + at, n - at, (off_t)at);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r <= 0)
-            return false;
-        at += (size_t)r;
-    }
-    return true;
-}
-
 /* Body of the job, at most max bytes of it; *out_owned is freed by the caller. */
 static bool load_body(const struct job *job, int fd, size_t max, struct sv *out_body,
                       char **out_owned)
@@ -56,7 +41,7 @@ static bool load_body(const struct job *job, int fd, size_t max, struct sv *out_
     }
     size_t n = job->env.size < max ? (size_t)job->env.size : max;
     char *p = malloc(n + 1);
-    if (!p || !read_file(fd, p, n) || (job->body_key.n != 0 && job->body_key.n != 32)) {
+    if (!p || !fd_read_at(fd, p, n, 0) || (job->body_key.n != 0 && job->body_key.n != 32)) {
         free(p);
         return false;
     }

@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 #include "crypto/cert.h"
+#include "net/fd.h"
 #include "role/keys_vault.h"
 #include <dirent.h>
 #include <errno.h>
@@ -22,12 +23,6 @@
 
 #define FIRST_DAYS 3650
 #define PATH_ROOM  4096
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-}
 
 static void wiped_done(struct buf *b)
 {
@@ -77,19 +72,6 @@ static enum err dir_open(struct sv data_dir, const char *sub, bool make, int *ou
 
 /* ---- files ---- */
 
-static enum err file_fill(int fd, struct sv data)
-{
-    while (data.n) {
-        ssize_t n = write(fd, data.p, data.n);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return ERR_IO;
-        data = sv_skip(data, (size_t)n);
-    }
-    return fsync(fd) == 0 ? ERR_OK : ERR_IO;
-}
-
 /* Complete and synced before it has its name; the directory's owner becomes the file's. */
 static enum err file_write(int dir, const char *name, mode_t mode, struct sv data,
                            struct errinfo *info)
@@ -102,7 +84,7 @@ static enum err file_write(int dir, const char *name, mode_t mode, struct sv dat
         openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return file_error(info, errno, "create", name);
-    bool ok = file_fill(fd, data) == ERR_OK && fchmod(fd, mode) == 0;
+    bool ok = fd_write_all(fd, data) && fsync(fd) == 0 && fchmod(fd, mode) == 0;
     if (ok && geteuid() == 0)
         ok = fstat(dir, &owner) == 0 && fchown(fd, owner.st_uid, owner.st_gid) == 0;
     if (ok)

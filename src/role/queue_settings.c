@@ -4,6 +4,8 @@
  */
 #include "role/queue_priv.h"
 
+#include "net/fd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -44,13 +46,10 @@ static enum err read_file(struct queue *q, struct buf *text)
     if (fd < 0)
         return errno == ENOENT ? ERR_NOTFOUND : ERR_IO;
     enum err err = fstat(fd, &st) ? ERR_IO : buf_reserve(text, (size_t)st.st_size);
-    while (!err && text->n < (size_t)st.st_size) {
-        ssize_t n = read(fd, text->p + text->n, (size_t)st.st_size - text->n);
-        if (n <= 0)
-            err = ERR_IO;
-        else
-            text->n += (size_t)n;
-    }
+    if (!err && !fd_read_at(fd, text->p + text->n, (size_t)st.st_size, 0))
+        err = ERR_IO;
+    if (!err)
+        text->n += (size_t)st.st_size;
     close(fd);
     return err;
 }
@@ -62,12 +61,7 @@ static enum err write_file(struct queue *q, uint64_t revision, struct sv tree)
     int fd = openat(q->settings_dir, SNAPSHOT_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool ok = fd >= 0 && write(fd, head, (size_t)n) == n;
 
-    while (ok && tree.n) {
-        ssize_t w = write(fd, tree.p, tree.n);
-        ok = w > 0;
-        tree = sv_skip(tree, ok ? (size_t)w : 0);
-    }
-    ok = ok && fdatasync(fd) == 0;
+    ok = ok && fd_write_all(fd, tree) && fdatasync(fd) == 0;
     if (fd >= 0)
         close(fd);
     ok = ok && renameat(q->settings_dir, SNAPSHOT_TMP, q->settings_dir, SNAPSHOT_FILE) == 0 &&

@@ -6,10 +6,9 @@
 #include "role/smtp_out.h"
 
 #include "crypto/cert.h"
+#include "net/fd.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 bool smtp_out_body_intact(const struct attempt *a)
 {
@@ -23,21 +22,6 @@ bool smtp_out_body_intact(const struct attempt *a)
         return false;
     sha256_once(a->job.body, digest);
     return memcmp(digest, a->job.sha256.p, sizeof(digest)) == 0;
-}
-
-static bool read_all(int fd, char *p, size_t n, uint64_t offset)
-{
-    while (n > 0) {
-        ssize_t r = pread(fd, p, n, (off_t)offset);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r <= 0)
-            return false;
-        p += r;
-        n -= (size_t)r;
-        offset += (uint64_t)r;
-    }
-    return true;
 }
 
 static void corrupt(struct out_conn *c)
@@ -55,7 +39,7 @@ static bool file_piece(struct attempt *a, size_t n)
         a->chunk = malloc(OUT_BODY_CHUNK);
     if (!a->sha)
         a->sha = sha256_new();
-    if (!a->chunk || !a->sha || !read_all(a->fd, a->chunk, n, a->offset))
+    if (!a->chunk || !a->sha || !fd_read_at(a->fd, a->chunk, n, a->offset))
         return false;
     memcpy(key, a->job.body_key.p, sizeof(key));
     body_crypt(key, 0, a->offset, a->chunk, n);
