@@ -172,12 +172,13 @@ static bool find_file(struct eventlog *l)
     return open_at(l, p.least);
 }
 
-static bool next_file(struct eventlog *l)
+static bool later_file(const struct eventlog *l, uint64_t *out_seq)
 {
     struct pick p = {.limit = l->first};
 
     each_file(l, pick_above, &p);
-    return p.found && open_at(l, p.best);
+    *out_seq = p.best;
+    return p.found;
 }
 
 static uint32_t u32_at(const char *p)
@@ -223,10 +224,15 @@ enum err eventlog_next(struct eventlog *l, struct arena *a, struct event *out_ev
         return ERR_AGAIN;
     for (;;) {
         enum err err = peek(l, &payload);
+        uint64_t later;
         if (err == ERR_AGAIN && fill(l))
             continue;
         if (err) { /* end of this file, or damage that ends it: go on only if a later one exists */
-            if (!next_file(l))
+            if (!later_file(l, &later))
+                return ERR_AGAIN;
+            if (err == ERR_AGAIN && fill(l))
+                continue; /* written after our last look, before the later file was begun */
+            if (!open_at(l, later))
                 return ERR_AGAIN;
             continue;
         }
@@ -324,7 +330,7 @@ void eventlog_add(struct eventlog *l, struct event *e)
     l->gathered++;
 }
 
-static void drop_oldest(struct eventlog *l)
+static bool drop_oldest(struct eventlog *l)
 {
     struct pick p = {.limit = 0, .least = UINT64_MAX};
     char name[NAME_LEN];
@@ -332,13 +338,13 @@ static void drop_oldest(struct eventlog *l)
 
     each_file(l, pick_below, &p);
     if (p.least == UINT64_MAX || p.least == l->first)
-        return;
+        return false;
     file_name(p.least, name);
     if (fstatat(l->dir, name, &st, 0) == 0)
         l->total_bytes -=
             (uint64_t)st.st_size < l->total_bytes ? (uint64_t)st.st_size : l->total_bytes;
-    (void)unlinkat(l->dir, name, 0);
     l->dropped++;
+    return unlinkat(l->dir, name, 0) == 0;
 }
 
 static bool writable(struct eventlog *l)
@@ -352,9 +358,11 @@ static bool writable(struct eventlog *l)
     l->first = l->next_seq - l->gathered;
     l->file_bytes = 0;
     file_name(l->first, name);
-    l->fd = openat(l->dir, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (l->total_bytes > l->max_bytes)
-        drop_oldest(l);
+    /* A file of this name holds no good record, else the number would be another: what is there
+     * is torn, and what is written behind it would never be read. */
+    l->fd = openat(l->dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    while (l->total_bytes > l->max_bytes && drop_oldest(l))
+        ;
     return l->fd >= 0;
 }
 
