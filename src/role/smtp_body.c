@@ -6,6 +6,7 @@
  */
 #include "role/smtp_body.h"
 
+#include "base/utf8.h"
 #include "role/smtp_priv.h"
 
 #include <errno.h>
@@ -72,6 +73,7 @@ enum err smtp_body_add(struct smtp_body *b, struct sv chunk)
     if (err)
         return err;
     b->size += b->mem.n - before;
+    b->eight_bit = b->eight_bit || !sv_is_ascii(chunk);
     return settle(b);
 }
 

@@ -21,7 +21,8 @@ struct smtp_body {
     int fd;
     uint8_t key[32];
     uint64_t written;
-    uint64_t size; /* bytes of the stored body so far */
+    uint64_t size;  /* bytes of the stored body so far */
+    bool eight_bit; /* a byte above 127 was seen: what the sender declares is often not so */
 };
 
 void smtp_body_init(struct smtp_body *b);

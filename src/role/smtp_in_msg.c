@@ -184,6 +184,8 @@ static enum err hand_over(struct smtp_in *s, struct envelope *env)
 
     env->size = s->body.size;
     env->sha256 = sv_of((const char *)s->sha256, sizeof(s->sha256));
+    if (!s->body.eight_bit) /* any server may have it, 8BITMIME or not (RFC 6152 3) */
+        env->body_type = BODY_7BIT;
     env->hops = (uint16_t)(s->body.head.received < 0xffff ? s->body.head.received : 0xffff);
     env->message_id = clean(s->body.head.message_id);
     env->subject = clean(s->body.head.subject);

@@ -277,7 +277,7 @@ static enum err take_job(struct attempt *a, const struct delivery *d)
     if (err || a->job.n_rcpts == 0)
         return err ? err : ERR_SYNTAX;
     a->req = req_of(&a->job);
-    buf_init(&key, 4096);
+    buf_init(&key, 8192);
     err = smtp_pool_key(&a->job.hop, &a->req, &key);
     a->pool_key = arena_sv(&a->mem, buf_sv(&key));
     buf_done(&key);

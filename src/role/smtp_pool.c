@@ -28,6 +28,11 @@ enum err smtp_pool_key(const struct hop *hop, const struct tls_req *req, struct 
     put_part(out, hop->key);
     put_part(out, hop->auth_user);
     put_part(out, hop->auth_secret);
+    /* servers in their present order: equals take turns, and settings that name others count */
+    for (uint32_t i = 0; i < hop->n_hosts; i++) {
+        put_part(out, hop->hosts[i].name);
+        (void)buf_printf(out, "%u%c", hop->hosts[i].port, hop->hosts[i].mx ? 'm' : 'a');
+    }
     (void)buf_printf(out, "%u/%u", req->level, req->strength);
     return out->overflow ? ERR_LIMIT : ERR_OK;
 }

@@ -11,12 +11,19 @@ struct variant {
     const char *key, *user, *secret;
     uint8_t level;
     uint16_t strength;
+    const char *servers[2];
+    bool mx;
 };
 
 static void key_of(const struct variant *v, struct buf *out)
 {
-    struct hop hop = {
-        .key = sv_str(v->key), .auth_user = sv_str(v->user), .auth_secret = sv_str(v->secret)};
+    struct host hosts[2] = {{.name = sv_str(v->servers[0]), .port = 25, .mx = v->mx},
+                            {.name = sv_str(v->servers[1]), .port = 25, .mx = v->mx}};
+    struct hop hop = {.key = sv_str(v->key),
+                      .auth_user = sv_str(v->user),
+                      .auth_secret = sv_str(v->secret),
+                      .hosts = hosts,
+                      .n_hosts = v->servers[0] ? 2 : 0};
     struct tls_req req = {.level = v->level, .strength = v->strength};
 
     buf_init(out, 4096);
@@ -27,19 +34,23 @@ static void key_of(const struct variant *v, struct buf *out)
 static void keys_differ_in_everything_that_matters(void **state)
 {
     static const struct variant rows[] = {
-        {"example.com", "", "", TLS_LEVEL_OPPORTUNISTIC, 128},
-        {"example.com", "", "", TLS_LEVEL_OFF, 128},
-        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 128},
-        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 256},
-        {"example.com", "", "", TLS_LEVEL_ENCRYPT_CN, 128},
-        {"example.com", "", "", TLS_LEVEL_VERIFY, 128},
-        {"example.com", "", "", TLS_LEVEL_VERIFY_CN, 128},
-        {"example.com", "u", "", TLS_LEVEL_ENCRYPT, 128},
-        {"example.com", "", "u", TLS_LEVEL_ENCRYPT, 128},
-        {"example.comu", "", "", TLS_LEVEL_ENCRYPT, 128},
-        {"example.org", "", "", TLS_LEVEL_ENCRYPT, 128},
-        {"", "", "", TLS_LEVEL_ENCRYPT, 128},
-        {"0:0:2/128", "", "", TLS_LEVEL_ENCRYPT, 128},
+        {"example.com", "", "", TLS_LEVEL_OPPORTUNISTIC, 128, {NULL, NULL}, false},
+        {"example.com", "", "", TLS_LEVEL_OFF, 128, {NULL, NULL}, false},
+        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 128, {NULL, NULL}, false},
+        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 256, {NULL, NULL}, false},
+        {"example.com", "", "", TLS_LEVEL_ENCRYPT_CN, 128, {NULL, NULL}, false},
+        {"example.com", "", "", TLS_LEVEL_VERIFY, 128, {NULL, NULL}, false},
+        {"example.com", "", "", TLS_LEVEL_VERIFY_CN, 128, {NULL, NULL}, false},
+        {"example.com", "u", "", TLS_LEVEL_ENCRYPT, 128, {NULL, NULL}, false},
+        {"example.com", "", "u", TLS_LEVEL_ENCRYPT, 128, {NULL, NULL}, false},
+        {"example.comu", "", "", TLS_LEVEL_ENCRYPT, 128, {NULL, NULL}, false},
+        {"example.org", "", "", TLS_LEVEL_ENCRYPT, 128, {NULL, NULL}, false},
+        {"", "", "", TLS_LEVEL_ENCRYPT, 128, {NULL, NULL}, false},
+        {"0:0:2/128", "", "", TLS_LEVEL_ENCRYPT, 128, {NULL, NULL}, false},
+        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 128, {"a.test", "b.test"}, false},
+        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 128, {"a.test", "b.test"}, true},
+        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 128, {"b.test", "a.test"}, false},
+        {"example.com", "", "", TLS_LEVEL_ENCRYPT, 128, {"a.testb", ".test"}, false},
     };
     struct buf keys[ARRAY_LEN(rows)];
 
