@@ -64,11 +64,21 @@
       "Whole session unless it makes progress")                                                    \
     U(conn,       data_min_rate,              0, 1000000, 1000,                                    \
       "Bytes a second that a sender must reach in DATA, over 30 s; 0 = off")                       \
-    U(conn,       pregreet_ms,                0, 10000, 0,                                         \
-      "Greeting delay for addresses that are not trusted; who talks first is refused")             \
+    U(conn,       rate_per_min,               0, 100000, 120,                                      \
+      "New connections of one address in a minute; 0 = off; trusted and loopback exempt")          \
+    U(conn,       handshakes_per_min,         0, 100000, 30,                                       \
+      "Full TLS handshakes of one address in a minute; 0 = off; trusted and loopback exempt")      \
+    U(conn,       messages_per_min,           0, 1000000, 600,                                     \
+      "MAIL commands of one address in a minute; 0 = off; trusted and loopback exempt")            \
+    U(conn,       recipients_per_min,         0, 1000000, 3000,                                    \
+      "RCPT commands of one address in a minute; 0 = off; trusted and loopback exempt")            \
+    U(conn,       pregreet_ms,                0, 10000, 2000,                                      \
+      "Greeting delay on the MX listener; who talks first is refused; trusted, loopback exempt")   \
     U(conn,       tarpit_ms,                  0, 10000, 1000,                                      \
       "Delay of each error reply, times the number of errors; trusted addresses exempt")           \
     U(conn,       max_errors,                 1, 100, 10, "Errors until 421")                      \
+    U(conn,       max_junk,                   1, 10000, 100,                                       \
+      "NOOP, RSET, VRFY, HELP, EHLO between two messages; each one more counts as an error")       \
     U(conn,       messages,                   1, 100000, 1000, "Messages in one connection")       \
     U(msg,        max_kb,                     1, 102400, 10240, "Largest message, KiB")            \
     U(msg,        max_session_kb,             1, 204800, 20480,                                    \

@@ -280,6 +280,16 @@ void smtp_srv_tls_done(struct smtp_srv *s, const struct tls_facts *facts UNUSED)
     s->state = ST_CONNECTED;
 }
 
+void smtp_srv_hold_tls(struct smtp_srv *s, const char *text)
+{
+    s->tls_hold = text;
+}
+
+bool smtp_srv_tls_held(const struct smtp_srv *s)
+{
+    return s->tls_held;
+}
+
 void smtp_srv_close(struct smtp_srv *s, uint16_t code, const char *status, struct sv text)
 {
     if (s->state == ST_CLOSED)

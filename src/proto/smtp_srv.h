@@ -15,6 +15,8 @@
 
 struct smtp_srv;
 
+#define SMTP_SRV_BODY_LINE_MAX (1024u * 1024) /* bytes of one body line: 550 5.6.0 beyond */
+
 struct smtp_srv_config {
     struct sv hostname; /* greeting and EHLO */
     enum listener_kind listener;
@@ -29,6 +31,9 @@ struct smtp_srv_config {
     uint32_t max_messages;      /* of one session: 421 4.7.0 beyond; 0 = no limit */
     uint32_t max_errors;        /* 5xx replies, then 421 4.7.0; 0 = no limit */
     uint32_t max_auth_failures; /* then 421 4.7.0; 0 = no limit */
+    uint32_t max_junk;          /* NOOP, RSET, VRFY, HELP, EHLO, HELO between two messages; each
+                                   further one counts as an error; 0 = no limit */
+    bool trusted;               /* refused recipients are no errors: a relay passes on lists */
     uint32_t max_header;        /* bytes; counted by the driver */
     uint32_t max_hops;          /* counted by the driver */
 };
@@ -46,7 +51,8 @@ enum smtp_srv_step_kind {
                         until the next call of smtp_srv_next or smtp_srv_feed */
     SRV_END_OF_BODY, /* body complete: answer 250 or a refusal. Never comes for a body that the
                         machine refuses by itself: */
-    SRV_ABORT_BODY,  /* this message will not be accepted (bare CR, LF or NUL, too large, closed):
+    SRV_ABORT_BODY,  /* this message will not be accepted (bare CR, LF or NUL, too large, closed,
+                        a line above SMTP_SRV_BODY_LINE_MAX):
                         drop what BODY gave. The rest is read and dropped by the machine, which
                         sends its own refusal at the real end of the data */
     SRV_CLOSE        /* send what was given, then close */
@@ -74,6 +80,10 @@ void smtp_srv_answer(struct smtp_srv *srv, uint16_t code, const char *status, st
 /* After START_TLS: forgets all state (RFC 3207 4.2). The machine keeps no facts (NULL is allowed):
  * envelope.peer.tls is the driver's. */
 void smtp_srv_tls_done(struct smtp_srv *srv, const struct tls_facts *facts);
+/* The next STARTTLS is answered with 421 and this text (no copy is made; NULL = none), because the
+ * client's address had too many handshakes. tls_held: was it? */
+void smtp_srv_hold_tls(struct smtp_srv *srv, const char *text);
+bool smtp_srv_tls_held(const struct smtp_srv *srv);
 /* The driver's own reasons to end: time-out, shutdown, connection limits. Emits the reply (421) and
  * CLOSE, after ABORT_BODY when a body was on its way. */
 void smtp_srv_close(struct smtp_srv *srv, uint16_t code, const char *status, struct sv text);

@@ -30,6 +30,22 @@ static void refuse(struct smtp_srv *s, enum srv_refusal why)
     s->abort_body = true;
 }
 
+/* A run is far shorter than the longest line, so only its first and its last line can cross runs.
+ * Lines are never broken on the way (that would break signatures); some must be too long. */
+static void measure_lines(struct srv_txn *t, struct sv run)
+{
+    const size_t first = sv_find_byte(run, '\n');
+    size_t tail = 0;
+
+    t->line_n += first == SIZE_MAX ? run.n : first + 1;
+    t->long_line |= t->line_n > SMTP_SRV_BODY_LINE_MAX;
+    if (first == SIZE_MAX)
+        return;
+    while (run.p[run.n - 1 - tail] != '\n')
+        tail++;
+    t->line_n = tail;
+}
+
 static enum srv_refusal judge(struct smtp_srv *s, size_t more)
 {
     const struct smtp_srv_config *c = &s->config;
@@ -37,6 +53,8 @@ static enum srv_refusal judge(struct smtp_srv *s, size_t more)
     s->session_bytes += more;
     if (s->txn.scan.bad)
         return REFUSE_BARE;
+    if (s->txn.long_line)
+        return REFUSE_LINE;
     if (c->max_size && s->txn.seen > c->max_size)
         return REFUSE_SIZE;
     if (c->max_session && s->session_bytes > c->max_session)
@@ -56,6 +74,9 @@ static void end_refused(struct smtp_srv *s)
     case REFUSE_NONE:
     case REFUSE_BARE:
         SRV_REPLY(s, 550, "5.6.11", "Message contains bare CR, bare LF or NUL");
+        break;
+    case REFUSE_LINE:
+        SRV_REPLY(s, 550, "5.6.0", "Message has a line longer than 1048576 bytes");
         break;
     case REFUSE_SIZE:
         SRV_REPLY(s, 552, "5.3.4", "Message size exceeds the limit");
@@ -79,6 +100,7 @@ bool srv_body(struct smtp_srv *s, struct smtp_srv_step *out_step)
 {
     struct sv run;
     const enum body_stop stop = body_scan_next(&s->txn.scan, buf_sv(&s->in), &s->in_pos, &run);
+    measure_lines(&s->txn, run);
     const enum srv_refusal why = judge(s, run.n);
     if (why != REFUSE_NONE)
         refuse(s, why);
@@ -95,6 +117,7 @@ void srv_end_answered(struct smtp_srv *s, const struct smtp_reply *answer, struc
 {
     s->flush = true;
     s->messages++;
+    s->junk = 0;
     s->state = ST_READY;
     srv_reply(s, answer->code, answer->status, text); /* the text may quote the envelope */
     srv_txn_reset(s);

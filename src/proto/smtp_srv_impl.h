@@ -39,7 +39,7 @@ enum srv_state {
 enum srv_ask { ASK_NONE, ASK_HELO, ASK_AUTH, ASK_MAIL, ASK_RCPT, ASK_DATA, ASK_END };
 enum srv_auth_step { AUTH_PLAIN, AUTH_LOGIN_USER, AUTH_LOGIN_PASSWORD };
 /* Why a body is refused by the machine itself. */
-enum srv_refusal { REFUSE_NONE, REFUSE_BARE, REFUSE_SIZE, REFUSE_SESSION_SIZE };
+enum srv_refusal { REFUSE_NONE, REFUSE_BARE, REFUSE_LINE, REFUSE_SIZE, REFUSE_SESSION_SIZE };
 
 /* Everything that belongs to one mail transaction; srv_txn_reset is its only end. */
 struct srv_txn {
@@ -49,6 +49,8 @@ struct srv_txn {
     uint32_t rcpts_refused;
     uint64_t declared; /* SIZE= */
     uint64_t seen;     /* body bytes so far */
+    size_t line_n;     /* bytes of the body line so far */
+    bool long_line;
     struct body_scan scan;
     enum srv_refusal refusal;
 };
@@ -66,7 +68,9 @@ struct smtp_srv {
     bool out_given;  /* the last step was SRV_SEND */
     bool abort_body; /* SRV_ABORT_BODY is due */
     bool exhausted;  /* too many errors: the next command is answered with 421 */
-    uint32_t errors, auth_failures, messages;
+    uint32_t errors, auth_failures, messages, junk;
+    const char *tls_hold; /* STARTTLS is answered with 421 and this */
+    bool tls_held;
     uint32_t delay;
     uint64_t session_bytes;
     struct buf in;
@@ -95,7 +99,8 @@ enum {
     CMD_NO_ARG = 1,    /* 501 when an argument is given */
     CMD_NEEDS_TLS = 2, /* 530 when TLS is required and missing (RFC 3207 4) */
     CMD_NEEDS_AUTH = 4,
-    CMD_FLUSH = 8 /* last of a pipelined group (RFC 2920 3.1): replies go out at once */
+    CMD_FLUSH = 8, /* last of a pipelined group (RFC 2920 3.1): replies go out at once */
+    CMD_JUNK = 16  /* does nothing for a message: counted up to max_junk */
 };
 
 /* smtp_srv_table.c */
@@ -105,6 +110,9 @@ void srv_command_line(struct smtp_srv *s, struct sv line);
 /* smtp_srv_reply.c */
 void srv_reply(struct smtp_srv *s, uint16_t code, const char *status, struct sv text);
 void srv_reply_lit(struct smtp_srv *s, const struct smtp_reply *reply);
+/* A refusal that is no fault of the client. */
+void srv_reply_excused(struct smtp_srv *s, uint16_t code, const char *status, struct sv text);
+void srv_count_error(struct smtp_srv *s);
 /* A line of a multi-line reply without status: "250-TEXT" or "250 TEXT". */
 void srv_reply_part(struct smtp_srv *s, uint16_t code, bool last, struct sv text);
 #define SRV_REPLY(s, c, st, lit)                                                                   \

@@ -30,6 +30,16 @@ static struct rcpt *slot(struct srv_txn *t)
     return &t->env.rcpts[t->env.n_rcpts];
 }
 
+/* A trusted relay passes on what its users wrote: their mistakes are not its own. */
+static void refuse(struct smtp_srv *s, const struct smtp_reply *r, struct sv text)
+{
+    s->txn.rcpts_refused++;
+    if (s->config.trusted)
+        srv_reply_excused(s, r->code, r->status, text);
+    else
+        srv_reply(s, r->code, r->status, text);
+}
+
 void srv_rcpt(struct smtp_srv *s, struct sv arg)
 {
     struct srv_txn *t = &s->txn;
@@ -37,8 +47,7 @@ void srv_rcpt(struct smtp_srv *s, struct sv arg)
     struct smtp_reply refused = {0};
 
     if (!smtp_parse_rcpt(arg, &t->mem, &args, &refused)) {
-        t->rcpts_refused++;
-        srv_reply_lit(s, &refused);
+        refuse(s, &refused, sv_str(refused.text));
         return;
     }
     struct rcpt *r = slot(t);
@@ -56,11 +65,11 @@ void srv_rcpt(struct smtp_srv *s, struct sv arg)
 
 void srv_rcpt_answered(struct smtp_srv *s, const struct smtp_reply *answer, struct sv text)
 {
-    srv_reply(s, answer->code, answer->status, text);
     if (answer->code < 300) {
         s->state = ST_RCPT;
+        srv_reply(s, answer->code, answer->status, text);
         return;
     }
+    refuse(s, answer, text); /* the text may quote the recipient */
     s->txn.env.n_rcpts--;
-    s->txn.rcpts_refused++;
 }

@@ -32,7 +32,7 @@ void srv_reply_part(struct smtp_srv *s, uint16_t code, bool last, struct sv text
     (void)buf_append(&s->out, "\r\n", 2);
 }
 
-void srv_reply(struct smtp_srv *s, uint16_t code, const char *status, struct sv text)
+void srv_reply_excused(struct smtp_srv *s, uint16_t code, const char *status, struct sv text)
 {
     put_code(s, code, ' ');
     if (status && *status) {
@@ -43,13 +43,22 @@ void srv_reply(struct smtp_srv *s, uint16_t code, const char *status, struct sv 
     (void)buf_append(&s->out, "\r\n", 2);
     if (s->out.n > SRV_OUT_FLUSH)
         s->flush = true;
-    if (code < 500)
-        return;
+}
+
+void srv_count_error(struct smtp_srv *s)
+{
     s->errors++;
     s->delay = s->errors;
     s->flush = true;
     if (s->config.max_errors && s->errors >= s->config.max_errors)
         s->exhausted = true;
+}
+
+void srv_reply(struct smtp_srv *s, uint16_t code, const char *status, struct sv text)
+{
+    srv_reply_excused(s, code, status, text);
+    if (code >= 500)
+        srv_count_error(s);
 }
 
 void srv_reply_lit(struct smtp_srv *s, const struct smtp_reply *reply)

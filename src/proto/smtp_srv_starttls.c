@@ -26,6 +26,12 @@ void srv_starttls(struct smtp_srv *s, struct sv arg UNUSED)
         srv_shut(s);
         return;
     }
+    if (s->tls_hold) {
+        s->tls_held = true;
+        srv_reply(s, 421, "4.7.0", sv_str(s->tls_hold));
+        srv_shut(s);
+        return;
+    }
     SRV_REPLY(s, 220, "2.0.0", "Ready to start TLS");
     s->state = ST_TLS;
 }

@@ -18,16 +18,16 @@ static const struct srv_command commands[] = {
     {VERB_MAIL,     IN_STATE(ST_READY), SECURED,                 srv_mail_check,     srv_mail},
     {VERB_RCPT,     S_TXN,              SECURED,                 srv_rcpt_check,     srv_rcpt},
     {VERB_DATA,     IN_STATE(ST_RCPT),  SECURED | CMD_NO_ARG | CMD_FLUSH, NULL,      srv_data},
-    {VERB_EHLO,     S_ANY,              CMD_FLUSH,               srv_helo_check,     srv_ehlo},
-    {VERB_HELO,     S_ANY,              CMD_FLUSH,               srv_helo_check,     srv_helo},
+    {VERB_EHLO,     S_ANY,              CMD_FLUSH | CMD_JUNK,    srv_helo_check,     srv_ehlo},
+    {VERB_HELO,     S_ANY,              CMD_FLUSH | CMD_JUNK,    srv_helo_check,     srv_helo},
     {VERB_STARTTLS, S_HELLO,            CMD_NO_ARG | CMD_FLUSH,  srv_starttls_check, srv_starttls},
     {VERB_AUTH,     IN_STATE(ST_READY), CMD_FLUSH,               srv_auth_check,     srv_auth},
-    {VERB_RSET,     S_ANY,              CMD_NO_ARG,              NULL,               srv_rset},
-    {VERB_NOOP,     S_ANY,              CMD_FLUSH,               NULL,               srv_noop},
+    {VERB_RSET,     S_ANY,              CMD_NO_ARG | CMD_JUNK,   NULL,               srv_rset},
+    {VERB_NOOP,     S_ANY,              CMD_FLUSH | CMD_JUNK,    NULL,               srv_noop},
     {VERB_QUIT,     S_ANY,              CMD_NO_ARG | CMD_FLUSH,  NULL,               srv_quit},
-    {VERB_VRFY,     S_ANY,              SECURED | CMD_FLUSH,     NULL,               srv_vrfy},
+    {VERB_VRFY,     S_ANY,              SECURED | CMD_FLUSH | CMD_JUNK, NULL,               srv_vrfy},
     {VERB_EXPN,     S_ANY,              CMD_FLUSH,               NULL,               srv_expn},
-    {VERB_HELP,     S_ANY,              CMD_FLUSH,               NULL,               srv_help},
+    {VERB_HELP,     S_ANY,              CMD_FLUSH | CMD_JUNK,    NULL,               srv_help},
     {VERB_BDAT,     S_ANY,              CMD_FLUSH,               NULL,               srv_not_implemented},
     {VERB_ETRN,     S_ANY,              CMD_FLUSH,               NULL,               srv_not_implemented},
     {VERB_HTTP,     S_ANY,              CMD_FLUSH,               NULL,               srv_http},
@@ -73,6 +73,13 @@ static bool security_ok(struct smtp_srv *s, uint32_t flags)
     return true;
 }
 
+/* Commands that bring no message on: few are courtesy, many are an attack on patience. */
+static void count_junk(struct smtp_srv *s)
+{
+    if (s->config.max_junk && ++s->junk > s->config.max_junk)
+        srv_count_error(s);
+}
+
 void srv_command_line(struct smtp_srv *s, struct sv line)
 {
     struct sv arg = SV_NULL;
@@ -86,6 +93,8 @@ void srv_command_line(struct smtp_srv *s, struct sv line)
     }
     if (c->flags & CMD_FLUSH)
         s->flush = true;
+    if (c->flags & CMD_JUNK)
+        count_junk(s);
     if (!(c->states & IN_STATE(s->state)))
         refuse_sequence(s, verb);
     else if ((c->flags & CMD_NO_ARG) && !sv_empty(sv_trim(arg)))

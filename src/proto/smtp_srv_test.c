@@ -373,6 +373,110 @@ static void size_limits(void **state UNUSED)
     kit_done(&k);
 }
 
+/* Idle chatter is answered, counted as errors past its limit, and forgiven after a message. */
+static void junk(void **state UNUSED)
+{
+    struct kit k;
+    struct smtp_srv_config c = kit_config();
+    c.max_errors = 2;
+    c.max_junk = 5;
+    kit_init(&k, &c);
+    say(&k, SV(EHLO "NOOP\r\nRSET\r\nVRFY x\r\nHELP\r\n"));
+    assert_int_equal(k.delay_max, 0);
+    say(&k, SV(ENV "x\r\n.\r\n"));
+    assert_int_equal(k.messages, 1);
+    say(&k, SV("NOOP\r\nRSET\r\nVRFY x\r\nHELP\r\nNOOP\r\n"));
+    assert_int_equal(k.delay_max, 0);
+    /* MAIL alone is no message */
+    say(&k, SV("MAIL FROM:<>\r\nRSET\r\n"));
+    assert_int_equal(k.delay_max, 1);
+    buf_reset(&k.out);
+    say(&k, SV("EHLO again.example\r\nNOOP\r\nNOOP\r\n"));
+    expect(&k, "250-mx.example.com");
+    expect(&k, "421 4.7.0");
+    silent(&k);
+    assert_true(k.closed);
+    kit_done(&k);
+}
+
+/* What a trusted relay passes on is not held against it; its own mistakes are. */
+static void trusted_recipients(void **state UNUSED)
+{
+    for (int trusted = 0; trusted < 2; trusted++) {
+        struct kit k;
+        struct smtp_srv_config c = kit_config();
+        c.max_errors = 3;
+        c.trusted = trusted == 1;
+        kit_init(&k, &c);
+        say(&k, SV(EHLO "MAIL FROM:<>\r\n"));
+        for (int i = 0; i < 10; i++)
+            say(&k, SV("RCPT TO:<unknown@example.com>\r\nRCPT TO:<not an address>\r\n"));
+        assert_int_equal(k.closed, trusted == 0);
+        assert_int_equal(k.delay_max, trusted ? 0 : 3);
+        say(&k, SV("FOO\r\nFOO\r\nFOO\r\nFOO\r\n"));
+        assert_true(k.closed);
+        kit_done(&k);
+    }
+}
+
+static void tls_on_hold(void **state UNUSED)
+{
+    struct kit k;
+    open_kit(&k, true);
+    smtp_srv_hold_tls(k.srv, "Too many handshakes");
+    say(&k, SV("NOOP\r\n"));
+    expect(&k, "250");
+    assert_false(smtp_srv_tls_held(k.srv));
+    say(&k, SV("STARTTLS\r\n"));
+    expect(&k, "421 4.7.0 Too many handshakes");
+    assert_true(smtp_srv_tls_held(k.srv));
+    assert_true(k.closed && !k.tls_due);
+    kit_done(&k);
+}
+
+/* A line of exactly the longest length goes through unchanged, one byte more is refused, however
+ * the input is cut; the session goes on. */
+static void body_lines(void **state UNUSED)
+{
+    static const struct {
+        size_t before, line, piece;
+        bool ok;
+    } rows[] = {
+        {0, SMTP_SRV_BODY_LINE_MAX, 0, true},       {0, SMTP_SRV_BODY_LINE_MAX + 1, 0, false},
+        {100, SMTP_SRV_BODY_LINE_MAX, 0, true},     {100, SMTP_SRV_BODY_LINE_MAX + 1, 0, false},
+        {65533, SMTP_SRV_BODY_LINE_MAX, 0, true},   {65533, SMTP_SRV_BODY_LINE_MAX + 1, 0, false},
+        {7, SMTP_SRV_BODY_LINE_MAX, 997, true},     {7, SMTP_SRV_BODY_LINE_MAX + 1, 997, false},
+        {300000, SMTP_SRV_BODY_LINE_MAX, 64, true}, {2, SMTP_SRV_BODY_LINE_MAX + 1, 64, false},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct kit k;
+        struct buf text;
+        open_kit(&k, true);
+        say(&k, SV(ENV));
+        buf_reset(&k.out);
+        buf_init(&text, 1 << 22);
+        for (size_t n = 2; n < rows[i].before; n++)
+            (void)buf_append_byte(&text, n % 70 == 1 ? '\n' : n % 70 == 0 ? '\r' : 'a');
+        while (text.n && text.p[text.n - 1] != 'a')
+            text.n--;
+        if (rows[i].before)
+            (void)buf_append_sv(&text, SV("\r\n"));
+        for (size_t n = 2; n < rows[i].line; n++)
+            (void)buf_append_byte(&text, 'b');
+        (void)buf_append_sv(&text, SV("\r\nshort\r\n"));
+        (void)kit_input(&k, buf_sv(&text), rows[i].piece);
+        say(&k, SV(".\r\nNOOP\r\n"));
+        expect(&k, rows[i].ok ? "250 2.0.0 Ok: queued" : "550 5.6.0");
+        expect(&k, "250 2.0.0");
+        assert_int_equal(k.aborts, rows[i].ok ? 0 : 1);
+        if (rows[i].ok)
+            assert_true(sv_eq(buf_sv(&k.body), buf_sv(&text)));
+        buf_done(&text);
+        kit_done(&k);
+    }
+}
+
 static void close_by_driver(void **state UNUSED)
 {
     struct kit k;
@@ -438,6 +542,10 @@ int main(void)
         cmocka_unit_test(limits_of_lines),
         cmocka_unit_test(errors),
         cmocka_unit_test(size_limits),
+        cmocka_unit_test(junk),
+        cmocka_unit_test(trusted_recipients),
+        cmocka_unit_test(tls_on_hold),
+        cmocka_unit_test(body_lines),
         cmocka_unit_test(close_by_driver),
         cmocka_unit_test(refused_gives_nothing),
         cmocka_unit_test(answers_are_one_line),
