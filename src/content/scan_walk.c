@@ -155,6 +155,9 @@ static void outside_scan(struct job *j, const char *text)
     text_scan(j, sv_str(text));
 }
 
+/* The walk is as deep as the parts are nested: walk_object stops at content.max_depth.
+ * NOLINTBEGIN(misc-no-recursion) */
+
 static void walk_multipart(struct walk *w, GMimeMultipart *m, struct sv path, uint32_t depth)
 {
     struct walk inner = *w;
@@ -232,6 +235,8 @@ static void walk_object(struct walk *w, GMimeObject *o, struct sv path, uint32_t
     else if (GMIME_IS_PART(o))
         walk_part(w, o, path, depth);
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 static GMimeMessage *parse(struct job *j, GMimeStream *stream)
 {

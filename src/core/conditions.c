@@ -264,27 +264,33 @@ static struct sv subject_words(const struct condition *c)
     return SV("everything");
 }
 
-struct sv condition_words(const struct condition *cond, enum truth truth, uint32_t matches,
-                          bool each_part, struct arena *a)
+/* What the subject is compared with. */
+static struct sv object_words(const struct condition *c, struct arena *a)
 {
-    struct sv subject = subject_words(cond), rest = SV_NULL;
-    const char *negate = cond->negate ? "not " : "";
-
-    switch (cond->kind) {
+    switch (c->kind) {
     case COND_CLASSIFIER:
     case COND_ATTACHMENTS:
     case COND_SIZE_KB:
     case COND_DESTINATIONS:
-        rest = threshold_words(cond, a);
-        break;
+        return threshold_words(c, a);
     case COND_FILE_NAME:
     case COND_FILE_TYPE:
     case COND_PROPERTY:
-        rest = cond->name;
-        break;
+        return c->name;
     case COND_ALL:
-        return SV("everything");
+        break;
     }
+    return SV("");
+}
+
+struct sv condition_words(const struct condition *cond, enum truth truth, uint32_t matches,
+                          bool each_part, struct arena *a)
+{
+    struct sv subject = subject_words(cond), rest = object_words(cond, a);
+    const char *negate = cond->negate ? "not " : "";
+
+    if (cond->kind == COND_ALL)
+        return subject;
     if (truth == TRUTH_UNKNOWN)
         return arena_printf(a, "%s%.*s %.*s: unknown, content was not fully read", negate,
                             SV_ARG(subject), SV_ARG(rest));

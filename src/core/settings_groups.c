@@ -62,7 +62,7 @@ static void fill_domain_group(struct compile *c, struct domain_group *g, struct 
                           "\"%.*s\" is not a domain; one domain a line, *.example.com = subdomains",
                           SV_ARG(sv_take(line, 100)));
     }
-    if (!g->n_entries)
+    if (!g->entries || !g->n_entries)
         return;
     sort_items(g->entries, g->n_entries, sizeof(struct sv), sv_item_cmp);
     for (uint32_t i = 0; i < g->n_entries; i++)
@@ -85,7 +85,7 @@ static void fill_ip_group(struct compile *c, struct ip_group *g, struct sv text)
             compile_error(c, r.line, SV_NULL,
                           "\"%.*s\" is not an address or a prefix with its host bits zero",
                           SV_ARG(sv_take(line, 100)));
-    if (!g->n_entries)
+    if (!g->entries || !g->n_entries)
         return;
     sort_items(g->entries, g->n_entries, sizeof(struct cidr), cidr_cmp);
     for (uint32_t i = 0; i < g->n_entries; i++)
@@ -273,7 +273,7 @@ bool ip_group_has(const struct ip_group *g, const struct ip *ip)
 
 const struct domain_group *settings_domain_group(const struct settings *s, struct sv name)
 {
-    for (uint32_t i = 0; i < s->n_domain_groups; i++)
+    for (uint32_t i = 0; s->domain_groups && i < s->n_domain_groups; i++)
         if (sv_eq(s->domain_groups[i].name, name))
             return &s->domain_groups[i];
     return NULL;
@@ -281,7 +281,7 @@ const struct domain_group *settings_domain_group(const struct settings *s, struc
 
 const struct ip_group *settings_ip_group(const struct settings *s, struct sv name)
 {
-    for (uint32_t i = 0; i < s->n_ip_groups; i++)
+    for (uint32_t i = 0; s->ip_groups && i < s->n_ip_groups; i++)
         if (sv_eq(s->ip_groups[i].name, name))
             return &s->ip_groups[i];
     return NULL;

@@ -312,7 +312,7 @@ void compile_submitters(struct compile *c, struct sv text)
             compile_error(c, item.line, item.key, "stands outside a [submitter NAME] block");
         }
     }
-    for (uint32_t i = 0; i < c->s->n_submitters; i++)
+    for (uint32_t i = 0; c->s->submitters && i < c->s->n_submitters; i++)
         if (!c->s->submitters[i].hash.n)
             compile_error(c, 0, c->s->submitters[i].user, "lacks its hash line");
 }
@@ -382,7 +382,7 @@ void compile_phrases(struct compile *c, struct sv text)
             compile_error(c, item.line, item.key, "stands outside a [phrase NAME] block");
         }
     }
-    for (uint32_t i = 0; i < c->s->n_phrases; i++)
+    for (uint32_t i = 0; c->s->phrases && i < c->s->n_phrases; i++)
         if (!c->s->phrases[i].text.n)
             compile_error(c, 0, c->s->phrases[i].name, "lacks its text line");
 }

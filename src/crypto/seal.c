@@ -15,7 +15,7 @@ static bool gcm_run(EVP_CIPHER_CTX *ctx, struct sv in, uint8_t *out)
 {
     int n = 0, fin = 0;
     return EVP_CipherUpdate(ctx, out, &n, (const uint8_t *)in.p, (int)in.n) == 1 &&
-           EVP_CipherFinal_ex(ctx, out + n, &fin) == 1 && (size_t)(n + fin) == in.n;
+           EVP_CipherFinal_ex(ctx, out + n, &fin) == 1 && (size_t)n + (size_t)fin == in.n;
 }
 
 enum err seal_wrap(const uint8_t master[32], struct sv plain, struct buf *out_sealed)

@@ -197,14 +197,16 @@ static void on_channel(void *ctx, enum role peer, uint8_t index, int fd)
 /* Address space of this process in bytes; children may have CONTENT_CHILD_MEMORY on top. */
 static uint64_t own_memory(void)
 {
-    unsigned long long pages = 0;
+    char text[128]; /* seven numbers; the first is the size in pages */
+    uint64_t pages = 0;
     FILE *f = fopen("/proc/self/statm", "re");
     if (!f)
         return 0;
-    int n = fscanf(f, "%llu", &pages);
+    struct sv line = sv_str(fgets(text, sizeof text, f));
     (void)fclose(f);
     long size = sysconf(_SC_PAGESIZE);
-    return n == 1 && size > 0 ? pages * (uint64_t)size : 0;
+    return sv_to_u64(sv_cut(&line, ' '), 1, UINT32_MAX, &pages) && size > 0 ? pages * (uint64_t)size
+                                                                            : 0;
 }
 
 /* Whatever libraries load or register at first use happens before the cage. */

@@ -40,7 +40,7 @@ static bool load_body(const struct job *job, int fd, size_t max, struct sv *out_
         return true;
     }
     size_t n = job->env.size < max ? (size_t)job->env.size : max;
-    char *p = malloc(n + 1);
+    char *p = malloc(n ? n : 1);
     if (!p || !fd_read_at(fd, p, n, 0) || (job->body_key.n != 0 && job->body_key.n != 32)) {
         free(p);
         return false;

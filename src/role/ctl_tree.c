@@ -71,7 +71,8 @@ static enum err add_file(struct reading *r, const char *dir, const char *name)
     return r->n > FILES_MAX ? err_set(r->info, ERR_LIMIT, "too many files") : ERR_OK;
 }
 
-/* Reads DIR/sub, one level deep at a time; hidden files (a .git folder) are left out. */
+/* Reads DIR/sub, one level deep at a time; hidden files (a .git folder) are left out.
+ * NOLINTNEXTLINE(misc-no-recursion): at most four levels */
 static enum err read_dir(struct reading *r, const char *dir, const char *sub, int depth)
 {
     char path[PATH_BYTES], name[PATH_BYTES];

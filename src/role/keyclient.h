@@ -18,7 +18,7 @@ void keyclient_free(struct keyclient *k);
 void keyclient_replace(struct keyclient *k, int fd);
 
 /* For keyprov_init(keyclient_sign, k, info). */
-enum err keyclient_sign(void *k, struct sv key_id, enum key_alg alg, struct sv digest,
+enum err keyclient_sign(void *ctx, struct sv key_id, enum key_alg alg, struct sv digest,
                         struct buf *out_signature);
 /* Identities in order of preference, for struct tls_server_config; they live in the arena. */
 NODISCARD enum err keyclient_certs(struct keyclient *k, struct arena *a,

@@ -328,7 +328,7 @@ void jw_decision(struct buf *b, const struct decision *d);
 bool queue_syncing(const struct queue *q);
 
 /* queue_ctl.c */
-void ctl_accept(void *queue, int events);
+void ctl_accept(void *ctx, int events);
 void ctl_request(struct queue *q, struct ipc *ch, const struct ctl_req *r, int fd);
 void ctl_facts(struct queue *q, struct hot *h, const struct facts *facts);
 void queue_metrics(struct queue *q, struct buf *out);

@@ -99,8 +99,10 @@ static enum err open_dir(const char *dir, struct eventlog **out_log, struct erri
 {
     struct eventlog *l = calloc(1, sizeof(*l));
 
-    if (!l)
-        return err_set(info, ERR_LIMIT, "out of memory");
+    if (!l) {
+        (void)err_set(info, ERR_LIMIT, "out of memory");
+        return ERR_LIMIT;
+    }
     l->fd = -1;
     l->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     buf_init(&l->out, GATHER_MAX);
@@ -108,7 +110,8 @@ static enum err open_dir(const char *dir, struct eventlog **out_log, struct erri
     if (l->dir < 0) {
         int sys = errno;
         free(l);
-        return err_set_sys(info, ERR_IO, sys, "%s cannot be opened", dir);
+        (void)err_set_sys(info, ERR_IO, sys, "%s cannot be opened", dir);
+        return ERR_IO;
     }
     *out_log = l;
     return ERR_OK;

@@ -457,11 +457,16 @@ static void remove_orphans(struct opening *o)
 static enum err spool_new(const struct spool_config *c, struct spool **out_spool,
                           struct errinfo *info)
 {
-    if (c->segment_size < SPOOL_HEAD + 4096 || c->segment_size > (1u << 30) || c->segment_size % 8)
-        return err_set(info, ERR_LIMIT, "segment size %u is out of range", c->segment_size);
+    if (c->segment_size < SPOOL_HEAD + 4096 || c->segment_size > (1u << 30) ||
+        c->segment_size % 8) {
+        (void)err_set(info, ERR_LIMIT, "segment size %u is out of range", c->segment_size);
+        return ERR_LIMIT;
+    }
     struct spool *sp = calloc(1, sizeof(*sp));
-    if (!sp)
-        return err_set(info, ERR_LIMIT, "out of memory");
+    if (!sp) {
+        (void)err_set(info, ERR_LIMIT, "out of memory");
+        return ERR_LIMIT;
+    }
     sp->c = *c;
     sp->active = sp->beginning = sp->applied_seg = sp->victim = sp->side_seg = NONE;
     sp->ck.fd = -1;
