@@ -137,9 +137,7 @@ static struct dsn_rcpt *dsn_rcpts(const struct report_job *r)
             .action = (uint8_t)action_of(r->kind),
             .status = s->status,
             .remote_mta = s->remote,
-            .diagnostic = s->code
-                              ? arena_printf(&h->arena, "smtp; %u %.*s", s->code, SV_ARG(s->reply))
-                              : SV(""),
+            .diagnostic = s->code ? s->reply : SV(""), /* a reply begins with its code */
             .human = s->human,
             .last_attempt_ms = s->last_ms,
             .will_retry_until_ms =
@@ -227,26 +225,54 @@ static void envelope_of_report(struct queue *q, const struct report_job *r, stru
                                  .n_rcpts = 1};
 }
 
-static void end(struct queue *q, struct report_job *r, bool made)
+static void stage_rcpts(const struct report_job *r, enum rcpt_stage from, enum rcpt_stage to,
+                        int64_t next_ms)
+{
+    for (uint32_t i = 0; r->kind == REPORT_FAILED && i < r->n_rcpts; i++) {
+        struct queue_rcpt *s = &r->hot->st.rcpts[r->rcpts[i]];
+        if (s->stage != from)
+            continue;
+        s->stage = (uint8_t)to;
+        s->next_ms = next_ms;
+    }
+}
+
+static void end(struct queue *q, struct report_job *r)
 {
     struct hot *h = r->hot;
-    int64_t now = loop_clock(q->loop).wall_ms;
 
-    for (uint32_t i = 0; i < r->n_rcpts; i++) {
-        struct queue_rcpt *s = &h->st.rcpts[r->rcpts[i]];
-        if (s->stage != RCPT_STAGE_REPORT)
-            continue;
-        if (made)
-            s->stage = RCPT_STAGE_BOUNCED;
-        else
-            s->next_ms = now + REPORT_AGAIN_MS;
-    }
     list_remove(&r->node);
     list_remove(&r->in_queue);
     free(r->rcpts);
     free(r);
-    h->dirty = true;
     (void)hot_settle(q, h);
+}
+
+static void not_made(struct queue *q, struct report_job *r, enum rcpt_stage from)
+{
+    int64_t now = loop_clock(q->loop).wall_ms;
+
+    stage_rcpts(r, from, RCPT_STAGE_REPORT, now + REPORT_AGAIN_MS);
+    r->hot->dirty = true;
+    end(q, r);
+}
+
+/* Until now the message could not end: were the batch lost, the report would be lost with it. */
+static void report_durable(struct queue *q, const struct completion *c, enum err err)
+{
+    struct qmsg *m = msg_find(q, c->tag);
+    struct report_job *r = NULL;
+
+    if (!m || !m->hot)
+        return;
+    LIST_FOREACH (n, &m->hot->reports) {
+        if (LIST_ENTRY(n, struct report_job, node)->made == c->id)
+            r = LIST_ENTRY(n, struct report_job, node);
+    }
+    if (r && err)
+        not_made(q, r, RCPT_STAGE_BOUNCED);
+    else if (r)
+        end(q, r);
 }
 
 void report_built(struct queue *q, struct report_job *r, struct sv body)
@@ -259,10 +285,10 @@ void report_built(struct queue *q, struct report_job *r, struct sv body)
     enum err err = queue_put_own(q, &env, body);
     if (err) { /* the recipients stay in stage REPORT: made again when the disk has room */
         track_alarm(q, "spool", "a report could not be stored: %s", err_name(err));
-        end(q, r, false);
+        not_made(q, r, RCPT_STAGE_REPORT);
         return;
     }
-    h->st.last_report = env.id;
+    r->made = h->st.last_report = env.id;
     q->counters[COUNT_REPORTS]++;
     id_format(env.id, id);
     track(q, EVENT_DSN, h, env.rcpts[0].addr,
@@ -270,7 +296,10 @@ void report_built(struct queue *q, struct report_job *r, struct sv body)
                        r->kind == REPORT_FAILED    ? "failed"
                        : r->kind == REPORT_DELAYED ? "delayed"
                                                    : "relayed"));
-    end(q, r, true);
+    stage_rcpts(r, RCPT_STAGE_REPORT, RCPT_STAGE_BOUNCED, 0);
+    h->dirty = true;
+    (void)hot_settle(q, h); /* busy: only its state is written, in the batch of the report */
+    on_commit(q, report_durable, (struct completion){.id = env.id, .tag = h->m->id});
 }
 
 /* Without the original: every fact a person needs, nothing that had to be parsed. */
@@ -298,7 +327,7 @@ static void build_bare(struct queue *q, struct report_job *r)
     if (in.rcpts && dsn_build(&in, &body) == ERR_OK)
         report_built(q, r, buf_sv(&body));
     else
-        end(q, r, false);
+        not_made(q, r, RCPT_STAGE_REPORT);
     buf_done(&body);
 }
 
