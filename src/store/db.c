@@ -65,8 +65,9 @@ static const char *const sql[STATEMENTS] = {
                     "e.subject, e.message_id, e.detail FROM message m JOIN event e ON e.seq = "
                     "m.seq WHERE m.at_ms >= ?1 AND m.at_ms < ?2 "
                     "ORDER BY m.at_ms DESC, m.id DESC LIMIT ?3",
-    [ST_PURGE_BEFORE] = "SELECT COALESCE(MAX(seq), 0), COUNT(*), MAX(at_ms) FROM "
-                        "(SELECT seq, at_ms FROM event ORDER BY seq LIMIT ?) AS slice",
+    [ST_PURGE_BEFORE] = "SELECT COALESCE(MAX(seq), 0), COUNT(*) FROM "
+                        "(SELECT seq, at_ms FROM event ORDER BY seq LIMIT ?) AS slice "
+                        "WHERE at_ms < ?",
     [ST_PURGE_EVENTS] = "DELETE FROM event WHERE seq <= ?",
     [ST_PURGE_MESSAGES] = "DELETE FROM message WHERE seq <= ?",
     [ST_REVISION_ADD] = "INSERT INTO revision(number, at_ms, author, comment, tree, active) "
@@ -86,7 +87,9 @@ static const char *const sql[STATEMENTS] = {
     [ST_BEGIN] = "BEGIN",
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
-    [ST_BYTES] = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    /* pages in use: those that a purge freed wait in the file for the next events */
+    [ST_BYTES] = "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count(), "
+                 "pragma_freelist_count(), pragma_page_size()",
 };
 
 static const char *const schema =
@@ -218,9 +221,10 @@ enum err db_open(const char *url, struct db **out_db, struct errinfo *info)
                         NULL) != SQLITE_OK ||
         sqlite3_busy_timeout(db->h, BUSY_MS) != SQLITE_OK ||
         sqlite3_exec(db->h,
+                     /* auto_vacuum comes first: WAL writes the header that fixes it */
+                     "PRAGMA auto_vacuum = INCREMENTAL; "
                      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
-                     "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; "
-                     "PRAGMA auto_vacuum = INCREMENTAL",
+                     "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF",
                      NULL, NULL, NULL) != SQLITE_OK)
         err = failed(db, info, url);
     if (!err)
@@ -423,16 +427,16 @@ static enum err purge_to(struct db *db, int64_t seq)
 bool db_events_purge(struct db *db, int64_t before_ms, uint64_t max_bytes, uint32_t slice)
 {
     struct use u = use(db, ST_PURGE_BEFORE);
-    int64_t seq = 0, n = 0, newest = 0;
+    int64_t seq = 0, n = 0;
 
     bind_i64(&u, slice);
+    bind_i64(&u, too_large(db, max_bytes) ? INT64_MAX : before_ms);
     if (u.s && sqlite3_step(u.s) == SQLITE_ROW) {
         seq = sqlite3_column_int64(u.s, 0);
         n = sqlite3_column_int64(u.s, 1);
-        newest = sqlite3_column_int64(u.s, 2);
     }
     give(&u);
-    if (!n || (newest >= before_ms && !too_large(db, max_bytes)))
+    if (!n)
         return false;
     if (run_plain(db, ST_BEGIN) || purge_to(db, seq) || run_plain(db, ST_COMMIT)) {
         (void)run_plain(db, ST_ROLLBACK);
