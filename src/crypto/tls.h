@@ -52,6 +52,10 @@ enum tls_io tls_read(struct tls *t, char *p, size_t n, size_t *out_n);
 enum tls_io tls_write(struct tls *t, const char *p, size_t n, size_t *out_n);
 void tls_close_notify(struct tls *t);
 bool tls_has_pending(const struct tls *t);
+/* For drivers with level-triggered readiness: the fd was reported readable. From the first call on,
+ * a read that brought less than it asked for is the last one until the next call: tls_read and
+ * tls_handshake then answer WANT_READ without asking the kernel in vain. */
+void tls_readable(struct tls *t);
 /* After the handshake; strings live in the arena. */
 void tls_facts_of(struct tls *t, struct arena *a, struct tls_facts *out_facts);
 /* OpenSSL's reason of the last failure, for humans. */

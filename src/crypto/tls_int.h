@@ -32,6 +32,8 @@ struct tls {
     bool up;              /* handshake finished */
     bool failed;          /* fatal error: nothing more is sent, the session is not resumed */
     bool drained;         /* the last read found nothing whole */
+    bool polled;          /* tls_readable is called when there is more */
+    bool dry;             /* polled, and the last read(2) was short */
     char error[160];
 };
 

@@ -11,7 +11,16 @@ static void on_watch(void *ctx, int events)
 {
     struct conn *c = ctx;
 
-    (void)events;
+    if (events && !(events & c->wanted)) {
+        c->events = c->wanted;
+        watch_set(c->watch, c->wanted);
+        return;
+    }
+    if (events & WATCH_READ) {
+        c->dry = false;
+        if (c->tls)
+            tls_readable(c->tls);
+    }
     c->handler->ready(c->ctx);
 }
 
@@ -133,9 +142,12 @@ enum tls_io conn_flush(struct conn *c)
 
 static enum tls_io plain_read(struct conn *c, char *p, size_t n, size_t *out_n)
 {
+    if (c->dry)
+        return TLS_IO_WANT_READ;
     for (;;) {
         ssize_t r = recv(c->fd, p, n, 0);
         if (r > 0) {
+            c->dry = (size_t)r < n;
             *out_n = (size_t)r;
             return TLS_IO_OK;
         }
@@ -169,10 +181,14 @@ enum tls_io conn_handshake(struct conn *c)
     return io;
 }
 
+/* A session that pauses for a moment stays registered: most clients say nothing meanwhile, and two
+ * system calls a pause are saved. on_watch ends it when one does. */
 static void await(struct conn *c, int events)
 {
-    if (events != c->events)
-        watch_set(c->watch, events);
+    c->wanted = events;
+    if ((c->events & ~WATCH_READ) == (events & ~WATCH_READ) && (c->events & events) == events)
+        return;
+    watch_set(c->watch, events);
     c->events = events;
 }
 
