@@ -522,6 +522,7 @@ static enum err start(struct queue *q, struct ctl_listener *ctl)
     settings_push(q, q->web);
     settings_push(q, q->store);
     q->first_new_id = q->next_id;
+    q->next_attempt = q->next_id; /* a worker may still hold attempts of the queue before us */
     loop_on_turn(q->loop, turn, q);
     timer_set(q->tick, TICK_MS);
     timer_set(q->tend, TEND_MS);

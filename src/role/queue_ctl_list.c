@@ -244,7 +244,7 @@ static bool do_retry(struct queue *q, struct hot *h, const struct acting *a)
         return false;
     for (uint32_t i = 0; i < h->st.n_rcpts; i++)
         h->st.rcpts[i].next_ms = 0;
-    h->dirty = h->st.stage == STAGE_READY;
+    h->dirty |= h->st.stage == STAGE_READY;
     h->phase = HOT_TASKS;
     (void)hot_settle(q, h);
     return true;
@@ -298,15 +298,30 @@ static bool do_drop(struct queue *q, struct hot *h, const struct acting *a)
     }
     q->counters[COUNT_DROPPED]++;
     track_by(q, h, EVENT_DROPPED, a);
+    h->dirty = true;
     h->phase = HOT_TASKS;
     (void)hot_settle(q, h);
     return true;
+}
+
+/* What was never decided, could not be scanned or was to be encrypted on release is reported on as
+ * if it were marked: the report tells nothing of it. */
+static void seal_unknown(struct hot *h)
+{
+    struct decision *d = &h->st.decision;
+
+    if (!d->revision || h->st.hold == HOLD_EXCEPTION || d->encrypt_on_release)
+        d->encrypt = h->m->encrypt = true;
+    if (d->encrypt && d->method == METHOD_NONE)
+        d->method = METHOD_TLS;
 }
 
 static bool do_bounce(struct queue *q, struct hot *h, const struct acting *a)
 {
     int64_t now = loop_clock(q->loop).wall_ms;
 
+    if (h->env.kind == MESSAGE_SMTP)
+        seal_unknown(h);
     h->st.stage = STAGE_READY;
     h->st.hold = HOLD_NONE;
     h->phase = HOT_TASKS;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define DETAIL_MAX (8u * 1024)
+#define WORDS_MAX  (16u * 1024 * 1024) /* explanations of all recipients' decisions */
 
 static void track_decision(struct queue *q, struct hot *h, const struct facts *facts)
 {
@@ -56,11 +57,55 @@ static void hold(struct queue *q, struct hot *h)
     hot_settle(q, h);
 }
 
+static void put_off(struct queue *q, struct hot *h, const char *why)
+{
+    track_alarm(q, "decide", "a message could not be decided and is tried again: %s", why);
+    msg_due(q, h->m, loop_clock(q->loop).wall_ms + 10000);
+    hot_free(q, h);
+}
+
+static void make_ready(struct queue *q, struct hot *h)
+{
+    int64_t now = loop_clock(q->loop).wall_ms;
+
+    h->st.stage = h->m->stage = STAGE_READY;
+    for (uint32_t i = 0; i < h->st.n_rcpts; i++) {
+        if (h->st.rcpts[i].stage == RCPT_STAGE_WAITING)
+            h->st.rcpts[i].next_ms = now;
+    }
+}
+
+static void encrypt_durable(struct queue *q, const struct completion *c, enum err err)
+{
+    struct qmsg *m = msg_find(q, c->id);
+    struct hot *h = m ? m->hot : NULL;
+
+    if (!h || h->phase != HOT_COMMITTING)
+        return;
+    if (err)
+        put_off(q, h, "its mark could not be recorded");
+    else
+        deliver_due(q, h);
+}
+
+/* A mark once given stays, whatever the settings are after a restart: nothing leaves, and nobody is
+ * told anything of the message, before the mark is durable. */
+static void begin_encrypted(struct queue *q, struct hot *h)
+{
+    make_ready(q, h);
+    h->phase = HOT_COMMITTING;
+    enum err err = hot_write_state(q, h);
+    if (err)
+        put_off(q, h, err_name(err));
+    else
+        on_commit(q, encrypt_durable, (struct completion){.id = h->m->id});
+}
+
 /* Starts what st.decision says. */
 static void act(struct queue *q, struct hot *h, const struct facts *facts)
 {
     struct queue_state *st = &h->st;
-    int64_t now = loop_clock(q->loop).wall_ms;
+    bool recorded = st->stage == STAGE_READY; /* with its copy */
 
     track_decision(q, h, facts);
     h->m->encrypt = st->decision.encrypt;
@@ -71,12 +116,11 @@ static void act(struct queue *q, struct hot *h, const struct facts *facts)
         hold(q, h);
         return;
     }
-    st->stage = h->m->stage = STAGE_READY;
-    for (uint32_t i = 0; i < st->n_rcpts; i++) {
-        if (st->rcpts[i].stage == RCPT_STAGE_WAITING)
-            st->rcpts[i].next_ms = now;
+    if (st->decision.encrypt && h->env.kind == MESSAGE_SMTP && !recorded) {
+        begin_encrypted(q, h);
+        return;
     }
-    h->phase = HOT_TASKS;
+    make_ready(q, h);
     deliver_due(q, h);
 }
 
@@ -109,6 +153,7 @@ static enum err link_file(struct queue *q, struct hot *h, uint64_t id, struct en
     return ERR_OK;
 }
 
+/* *out_child is set once the copy is in the batch, whatever is returned. */
 static enum err make_child(struct queue *q, struct hot *h, const uint32_t *group, uint32_t g,
                            const struct decision *d, struct hot **out_child)
 {
@@ -135,7 +180,7 @@ static enum err make_child(struct queue *q, struct hot *h, const uint32_t *group
         return err;
     }
     struct qmsg *m = msg_add(q, env.id);
-    struct hot *c = hot_new(q, m);
+    struct hot *c = *out_child = hot_new(q, m);
     c->phase = HOT_COMMITTING;
     err = envelope_decode(arena_sv(&c->arena, buf_sv(&q->scratch)), &c->arena, &c->env);
     hot_fresh_state(c);
@@ -145,7 +190,10 @@ static enum err make_child(struct queue *q, struct hot *h, const uint32_t *group
     c->snap = snapshot_ref(h->snap);
     m->n_rcpts = env.n_rcpts;
     msg_due(q, m, loop_clock(q->loop).wall_ms + TASK_DEADLINE_MS);
-    *out_child = c;
+    if (!err && d->encrypt && d->action == ACTION_ENCRYPT) { /* see begin_encrypted */
+        make_ready(q, c);
+        err = hot_write_state(q, c);
+    }
     return err;
 }
 
@@ -162,8 +210,10 @@ static void split_durable(struct queue *q, const struct completion *c, enum err 
     struct split *s = c->ptr;
 
     if (err) { /* nothing of it is there: the parent is scanned and decided again */
-        for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t i = 0; i < s->n; i++) {
+            hot_unlink_body(q, s->children[i]);
             drop_child(q, s->children[i]);
+        }
         msg_due(q, s->parent->m, loop_clock(q->loop).wall_ms + 10000);
         hot_free(q, s->parent);
     } else {
@@ -196,7 +246,7 @@ static enum err split(struct queue *q, struct hot *h, const struct decision *d,
         while (group[first] != g)
             first++;
         err = make_child(q, h, group, g, &d[first], &s->children[s->n]);
-        s->n += err == ERR_OK;
+        s->n += s->children[s->n] != NULL;
     }
     if (!err)
         err = spool_done(q->spool, h->m->id);
@@ -229,16 +279,33 @@ static uint32_t group_plans(const struct decision *d, uint32_t n, uint32_t *grou
     return groups;
 }
 
-static void put_off(struct queue *q, struct hot *h, const char *why)
+/* Explanations have memory of their own: that it runs out changes no decision. */
+static void decide_each(const struct hot *h, const struct facts *facts, struct arena *words,
+                        struct decision *out_d)
 {
-    track_alarm(q, "decide", "a message could not be decided and is tried again: %s", why);
-    msg_due(q, h->m, loop_clock(q->loop).wall_ms + 10000);
-    hot_free(q, h);
+    for (uint32_t i = 0; i < h->env.n_rcpts; i++) {
+        if (h->env.kind == MESSAGE_SMTP)
+            policy_decide(h->snap->s, &h->env, facts, i, words, &out_d[i]);
+        else
+            policy_decide_own(h->snap->s, h->env.sealed, &out_d[i]);
+    }
+}
+
+static void decided(struct queue *q, struct hot *h, const struct facts *facts,
+                    const struct decision *d, const uint32_t *group, uint32_t groups)
+{
+    enum err err = groups > 1 ? split(q, h, d, group, groups) : copy_decision(q, h, &d[0]);
+
+    if (err)
+        put_off(q, h, err_name(err));
+    else if (groups == 1)
+        act(q, h, facts); /* fact views die with the caller's message; the decision is copied */
 }
 
 void decide_message(struct queue *q, struct hot *h, const struct facts *facts)
 {
     uint32_t n = h->env.n_rcpts;
+    struct arena words;
     struct decision *d = ARENA_ARRAY(&h->arena, struct decision, n);
     uint32_t *group = ARENA_ARRAY(&h->arena, uint32_t, n);
 
@@ -248,27 +315,8 @@ void decide_message(struct queue *q, struct hot *h, const struct facts *facts)
     }
     if (facts->scan != SCAN_OK)
         track(q, EVENT_SCAN_FAILED, h, SV(""), SV(""));
-    for (uint32_t i = 0; i < n; i++) {
-        if (h->env.kind == MESSAGE_SMTP)
-            policy_decide(h->snap->s, &h->env, facts, i, &h->arena, &d[i]);
-        else
-            policy_decide_own(h->snap->s, h->env.sealed, &d[i]);
-    }
-    if (h->arena.overflow) {
-        put_off(q, h, "limit of memory for one message");
-        return;
-    }
-    uint32_t groups = group_plans(d, n, group);
-    if (groups > 1) {
-        enum err err = split(q, h, d, group, groups);
-        if (err)
-            put_off(q, h, err_name(err));
-        return;
-    }
-    /* fact views die with the caller's message; the decision is copied */
-    if (copy_decision(q, h, &d[0])) {
-        put_off(q, h, "decision could not be copied");
-        return;
-    }
-    act(q, h, facts);
+    arena_init(&words, WORDS_MAX);
+    decide_each(h, facts, &words, d);
+    decided(q, h, facts, d, group, group_plans(d, n, group));
+    arena_done(&words);
 }

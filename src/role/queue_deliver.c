@@ -17,6 +17,7 @@
  * cannot do so all day long. */
 #define LOST_DELAY_MS (int64_t)1000
 #define LOSSES_MAX    11
+#define LOSSES_FREE   5 /* so many do not count as attempts */
 
 /* ---- making tasks ---- */
 
@@ -58,6 +59,32 @@ static void task_enqueue(struct queue *q, struct qtask *t)
     dest_wake(q, t->dest);
 }
 
+enum err deliver_route(struct queue *q, const struct settings *s, const struct decision *d,
+                       struct sv rcpt, struct arena *a, struct hop *out_hop)
+{
+    enum err err = plan_route(s, d, rcpt, ++q->turn, a, out_hop);
+
+    if (err == ERR_NOTFOUND) /* <Postmaster> of a gateway whose settings name neither him nor it */
+        err = plan_route(s, d, arena_printf(a, "postmaster@%.*s", SV_ARG(q->hostname)), q->turn, a,
+                         out_hop);
+    return err;
+}
+
+/* No way leads there, now or later. */
+static void no_route(struct queue *q, struct hot *h, uint32_t i)
+{
+    struct queue_rcpt *r = &h->st.rcpts[i];
+
+    r->stage = RCPT_STAGE_REPORT;
+    r->next_ms = r->last_ms = loop_clock(q->loop).wall_ms;
+    r->status = SV("5.4.4");
+    r->reply = r->human = SV("there is no route for this recipient");
+    h->dirty = true;
+    q->counters[COUNT_BOUNCED]++;
+    track(q, EVENT_BOUNCED, h, h->env.rcpts[i].addr, SV(""));
+    report_add(q, h, REPORT_FAILED, i);
+}
+
 void deliver_due(struct queue *q, struct hot *h)
 {
     int64_t now = loop_clock(q->loop).wall_ms;
@@ -70,8 +97,11 @@ void deliver_due(struct queue *q, struct hot *h)
         struct hop hop = {0};
         if (r->stage != RCPT_STAGE_WAITING || r->next_ms > now)
             continue;
-        if (plan_route(h->snap->s, &h->st.decision, h->env.rcpts[i].addr, ++q->turn, &h->arena,
-                       &hop))
+        enum err err =
+            deliver_route(q, h->snap->s, &h->st.decision, h->env.rcpts[i].addr, &h->arena, &hop);
+        if (err == ERR_NOTFOUND)
+            no_route(q, h, i);
+        if (err)
             continue; /* limit of memory: tried again when the others are over */
         struct qtask *t = task_for(q, h, &hop, mine, n);
         if (!t)
@@ -186,6 +216,9 @@ void deliver_dispatch(struct queue *q)
     uint8_t index = 0;
     struct worker *w;
 
+    /* a delivery whose outcome could not be recorded is never begun */
+    if (list_empty(&q->ready_dests) || spool_room(q->spool, 0) == ERR_IO)
+        return;
     while (!list_empty(&q->ready_dests) && q->tasks_n < TASKS_MAX &&
            (w = pick_worker(q, &index)) != NULL) {
         struct qdest *d = LIST_ENTRY(q->ready_dests.next, struct qdest, node);
@@ -390,11 +423,11 @@ void deliver_done(struct queue *q, uint8_t worker, const struct outcome *o)
         track_alarm(q, "garbage", "smtp worker %u answered an attempt it does not have", worker);
         return;
     }
-    if (h && h->idle)
-        hot_wake(q, h);
     if (m && (!h || h->phase == HOT_LOADED) && !t && m->stage != STAGE_HELD &&
-        (h || hot_load(q, m, &h) == ERR_OK))
+        (h || hot_load(q, m, &h) == ERR_OK)) {
+        hot_wake(q, h);
         h->phase = HOT_TASKS; /* result of an attempt made before this process started */
+    }
     if (!m || !h || (!t && h->phase != HOT_TASKS)) {
         result_durable(q, &ack, ERR_OK); /* the message is gone or settled: nothing to record */
         return;
@@ -420,7 +453,10 @@ void deliver_worker_gone(struct queue *q, uint8_t worker)
             int64_t at = now + (LOST_DELAY_MS << h->m->losses);
             if (h->m->losses < LOSSES_MAX)
                 h->m->losses++;
-            for (uint32_t i = 0; i < t->n_rcpts; i++)
+            const struct outcome lost = {.id = h->env.id, .failure = FAILURE_INTERNAL};
+            if (h->m->losses > LOSSES_FREE) /* by the schedule now, until the period ends */
+                apply_all(q, h, &lost, t);
+            for (uint32_t i = 0; i < t->n_rcpts && h->m->losses <= LOSSES_FREE; i++)
                 h->st.rcpts[t->rcpts[i]].next_ms = at;
             h->dirty = true;
             task_end(q, t);
@@ -435,6 +471,10 @@ static void run_one(struct queue *q, struct qmsg *m, int64_t now)
 {
     struct hot *h = m->hot;
 
+    if (h && h->idle && h->dirty) { /* what is known of it is recorded first */
+        (void)hot_settle(q, h);
+        return;
+    }
     if (h && h->idle) {
         hot_wake(q, h);
     } else if (h) { /* watchdog: nothing may stay without a next event */

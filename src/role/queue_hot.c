@@ -5,13 +5,17 @@
 #include "role/queue_priv.h"
 
 #include "base/enc.h"
+#include "base/rng.h"
+#include "crypto/cert.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define HOT_ARENA_MAX (16u * 1024 * 1024)
+#define REWRITE_MS    10000 /* a state that could not be written is written again after this */
 #define STATE_MAX     (4u * 1024 * 1024)
 
 struct snapshot *snapshot_ref(struct snapshot *s)
@@ -153,6 +157,18 @@ int hot_body_fd(struct queue *q, const struct hot *h)
     return openat(q->spool_dir, name, O_RDONLY | O_CLOEXEC);
 }
 
+/* A large body whose message never became durable. */
+void hot_unlink_body(struct queue *q, const struct hot *h)
+{
+    char name[64];
+
+    if (!h->env.file.n || h->env.file.n >= sizeof(name))
+        return;
+    memcpy(name, h->env.file.p, h->env.file.n);
+    name[h->env.file.n] = 0;
+    (void)unlinkat(q->spool_dir, name, 0);
+}
+
 /* ---- records ---- */
 
 void on_commit(struct queue *q, void (*fn)(struct queue *, const struct completion *, enum err),
@@ -193,7 +209,14 @@ static void state_durable(struct queue *q, const struct completion *c, enum err 
         track_alarm(q, "spool", "a state record could not be made durable: %s", err_name(err));
     if (m && m->writing)
         m->writing--;
-    if (m && !m->writing && m->hot && m->hot->idle)
+    if (!m || !m->hot)
+        return;
+    m->hot->dirty |= err != ERR_OK;
+    if (!m->hot->idle)
+        return;
+    if (m->hot->dirty) /* the spool has an older state: written again before anything else */
+        msg_due(q, m, loop_clock(q->loop).wall_ms + REWRITE_MS);
+    else if (!m->writing)
         hot_free(q, m->hot);
 }
 
@@ -206,10 +229,25 @@ void queue_commit_turn(struct queue *q)
     spool_commit(q->spool, batch_done, b);
 }
 
+/* Words that may go when a state is too large for a record: what is done never depends on them. */
+static void trim_state(struct hot *h)
+{
+    h->st.decision.n_fired = 0;
+    for (uint32_t i = 0; i < h->st.n_rcpts; i++) {
+        h->st.rcpts[i].reply = sv_take(h->st.rcpts[i].reply, 100);
+        h->st.rcpts[i].human = sv_take(h->st.rcpts[i].human, 200);
+    }
+}
+
 enum err hot_write_state(struct queue *q, struct hot *h)
 {
     buf_reset(&q->scratch);
     queue_state_put(&q->scratch, &h->st);
+    if (q->scratch.overflow || q->scratch.n > SPOOL_RECORD_MAX) {
+        trim_state(h);
+        buf_reset(&q->scratch);
+        queue_state_put(&q->scratch, &h->st);
+    }
     enum err err =
         q->scratch.overflow ? ERR_LIMIT : spool_state(q->spool, h->m->id, buf_sv(&q->scratch));
     if (err) {
@@ -218,7 +256,7 @@ enum err hot_write_state(struct queue *q, struct hot *h)
         h->m->writing++;
         on_commit(q, state_durable, (struct completion){.id = h->m->id});
     }
-    h->dirty = false;
+    h->dirty = err != ERR_OK;
     return err;
 }
 
@@ -282,7 +320,7 @@ static int64_t next_attempt(const struct hot *h)
 /* Until its last state is durable the spool would give the one before: kept in memory so long. */
 static void hot_rest(struct queue *q, struct hot *h)
 {
-    if (h->m->writing) {
+    if (h->m->writing || h->dirty) {
         h->idle = true;
         h->phase = HOT_LOADED;
     } else {
@@ -319,10 +357,12 @@ enum err hot_settle(struct queue *q, struct hot *h)
         msg_due(q, m, now + TASK_DEADLINE_MS);
         return err;
     }
-    if (m->stage == STAGE_HELD)
+    if (err)
+        msg_due(q, m, now + REWRITE_MS);
+    else if (m->stage == STAGE_HELD)
         msg_not_due(q, m);
     else
-        msg_due(q, m, err ? now + 10000 : next_attempt(h));
+        msg_due(q, m, next_attempt(h));
     hot_rest(q, h);
     return err;
 }
@@ -342,15 +382,65 @@ static void own_durable(struct queue *q, const struct completion *c, enum err er
     msg_due(q, m, loop_clock(q->loop).wall_ms);
 }
 
-enum err queue_put_own(struct queue *q, const struct envelope *env, struct sv body)
+/* A report on very many recipients is too large for the log. Rare, so its sync is waited for. */
+static enum err own_file(struct queue *q, const char *name, const uint8_t key[32], struct sv body)
+{
+    int fd = openat(q->spool_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    char *p = malloc(body.n);
+    size_t at = 0;
+
+    if (p && fd >= 0) {
+        memcpy(p, body.p, body.n);
+        body_crypt(key, 0, 0, p, body.n);
+        for (ssize_t n = 1; at < body.n && n > 0; at += n > 0 ? (size_t)n : 0)
+            n = pwrite(fd, p + at, body.n - at, (off_t)at);
+    }
+    bool ok = p && at == body.n && fdatasync(fd) == 0 && fsync(q->spool_dir) == 0;
+    free(p);
+    if (fd >= 0)
+        close(fd);
+    if (!ok && fd >= 0)
+        (void)unlinkat(q->spool_dir, name, 0);
+    return ok ? ERR_OK : ERR_IO;
+}
+
+static enum err put_own(struct queue *q, const struct envelope *env, struct sv body)
 {
     struct buf bytes;
 
     buf_init(&bytes, STATE_MAX);
     envelope_put(&bytes, env);
     enum err err =
-        bytes.overflow ? ERR_LIMIT : spool_put(q->spool, env->id, buf_sv(&bytes), body, SV(""));
+        bytes.overflow ? ERR_LIMIT : spool_put(q->spool, env->id, buf_sv(&bytes), body, env->file);
     buf_done(&bytes);
+    return err;
+}
+
+static enum err put_own_large(struct queue *q, const struct envelope *env, struct sv body)
+{
+    struct envelope with_file = *env;
+    struct rng rng = rng_system();
+    uint8_t key[32];
+    char name[64];
+
+    rng_bytes(&rng, key, sizeof(key));
+    snprintf(name, sizeof(name), SPOOL_FILE_PREFIX "%016llx", (unsigned long long)env->id);
+    with_file.file = sv_str(name);
+    with_file.body_key = sv_of((const char *)key, sizeof(key));
+    enum err err = own_file(q, name, key, body);
+    if (!err) {
+        err = put_own(q, &with_file, SV(""));
+        if (err)
+            (void)unlinkat(q->spool_dir, name, 0);
+    }
+    explicit_bzero(key, sizeof(key));
+    return err;
+}
+
+enum err queue_put_own(struct queue *q, const struct envelope *env, struct sv body)
+{
+    enum err err = body.n > SPOOL_INLINE_MAX ? put_own_large(q, env, body) : put_own(q, env, body);
+
     if (err)
         return err;
     struct qmsg *m = msg_add(q, env->id);

@@ -156,6 +156,7 @@ static void durable(struct queue *q, const struct completion *c, enum err err)
         return;
     if (err) {
         q->counters[COUNT_REFUSED]++;
+        hot_unlink_body(q, m->hot);
         hot_free(q, m->hot);
         msg_remove(q, m);
         return;

@@ -250,6 +250,7 @@ void hot_free(struct queue *q, struct hot *h);               /* message becomes 
 NODISCARD enum err hot_body(struct queue *q, struct hot *h); /* inline body into memory */
 void hot_forget_body(struct queue *q, struct hot *h);
 int hot_body_fd(struct queue *q, const struct hot *h); /* large body, read only; -1 */
+void hot_unlink_body(struct queue *q, const struct hot *h);
 NODISCARD enum err hot_write_state(struct queue *q, struct hot *h);
 void hot_finish(struct queue *q, struct hot *h); /* spool_done and gone */
 /* After tasks are over: retry later, finish or hold; writes what must be written. */
@@ -288,6 +289,10 @@ void scan_watch(struct queue *q); /* time limits */
 void decide_message(struct queue *q, struct hot *h, const struct facts *facts);
 
 /* queue_deliver.c */
+/* plan_route; <Postmaster> without a domain is, failing all else, that of this host. */
+NODISCARD enum err deliver_route(struct queue *q, const struct settings *s,
+                                 const struct decision *d, struct sv rcpt, struct arena *a,
+                                 struct hop *out_hop);
 void deliver_due(struct queue *q, struct hot *h); /* makes tasks of what is due */
 void deliver_dispatch(struct queue *q);
 void deliver_done(struct queue *q, uint8_t worker, const struct outcome *o);
@@ -304,6 +309,7 @@ struct report_job {
     uint32_t *rcpts;
     uint32_t n_rcpts;
     uint32_t tries;
+    uint64_t made; /* id of the report that is not durable yet, 0 = none */
 };
 void report_again(struct queue *q, struct hot *h); /* reports that a restart interrupted */
 void report_add(struct queue *q, struct hot *h, enum report kind, uint32_t rcpt);

@@ -34,7 +34,8 @@ static struct worker *least_busy(struct queue *q, uint8_t *out_index)
     return best;
 }
 
-static bool send_scan(struct queue *q, struct worker *w, struct hot *h)
+/* ERR_CLOSED, ERR_LIMIT: the fault of the channel, not of the message. */
+static enum err send_scan(struct queue *q, struct worker *w, struct hot *h)
 {
     /* A message begins with the settings of the moment its scan is sent: a worker that was started
      * since knows no older ones. */
@@ -51,19 +52,20 @@ static bool send_scan(struct queue *q, struct worker *w, struct hot *h)
         fd = hot_body_fd(q, h);
         job.body_key = h->env.body_key;
         if (fd < 0)
-            return false;
+            return ERR_IO;
     } else if (hot_body(q, h)) {
-        return false;
+        return ERR_IO;
     } else {
         job.body = buf_sv(&h->body);
     }
-    if (ipc_send(w->ch, MSG_JOB, &job, fd))
-        return false;
+    enum err err = ipc_send(w->ch, MSG_JOB, &job, fd);
+    if (err)
+        return err;
     w->jobs[w->n_jobs++] =
         (struct job_slot){.job = job.job, .hot = h, .sent_ms = loop_clock(q->loop).mono_ms};
     if (q->hot_bytes > HOT_BODY_BYTES / 2)
         hot_forget_body(q, h);
-    return true;
+    return ERR_OK;
 }
 
 static void failed(struct queue *q, struct hot *h, enum scan_state state, const char *why)
@@ -87,7 +89,12 @@ void scan_dispatch(struct queue *q)
     while (!list_empty(&q->scan_queue) && (w = least_busy(q, &index)) != NULL) {
         struct hot *h = LIST_ENTRY(q->scan_queue.next, struct hot, node);
         list_remove(&h->node);
-        if (!send_scan(q, w, h))
+        enum err err = send_scan(q, w, h);
+        if (err == ERR_CLOSED || (err == ERR_LIMIT && w->n_jobs)) {
+            scan_enqueue(q, h); /* its end is known in a moment */
+            return;
+        }
+        if (err)
             failed(q, h, SCAN_FAILED, "the message could not be read from the spool");
     }
 }

@@ -154,11 +154,11 @@ static void jw_plan(struct queue *q, struct buf *b, struct hot *h, const struct 
     struct decision d = {0};
     struct hop hop = {0};
 
-    policy_decide(q->snap->s, &h->env, f, i, &h->arena, &d);
+    policy_decide(h->snap->s, &h->env, f, i, &h->arena, &d);
     jw_open(b, NULL);
     jw_sv(b, "address", h->env.rcpts[i].addr);
     struct smtp_verdict v =
-        relay_check(q->snap->s, &h->env.peer, h->env.sender, h->env.rcpts[i].addr);
+        relay_check(h->snap->s, &h->env.peer, h->env.sender, h->env.rcpts[i].addr);
     jw_bool(b, "accepted", v.ok);
     if (!v.ok) {
         jw_u64(b, "code", v.code);
@@ -167,7 +167,7 @@ static void jw_plan(struct queue *q, struct buf *b, struct hot *h, const struct 
     }
     jw_decision(b, &d);
     jw_open(b, "hop");
-    if (plan_route(q->snap->s, &d, h->env.rcpts[i].addr, 0, &h->arena, &hop) == ERR_OK)
+    if (deliver_route(q, h->snap->s, &d, h->env.rcpts[i].addr, &h->arena, &hop) == ERR_OK)
         jw_hop(b, &hop);
     jw_close(b);
     jw_close(b);
@@ -179,7 +179,7 @@ void ctl_facts(struct queue *q, struct hot *h, const struct facts *f)
 
     buf_init(&b, 32u * 1024 * 1024);
     jw_open(&b, NULL);
-    jw_u64(&b, "revision", q->snap->s->revision);
+    jw_u64(&b, "revision", h->snap->s->revision);
     jw_facts(&b, f);
     if (h->ctl->decide) {
         jw_array(&b, "recipients");
