@@ -83,8 +83,8 @@ def test_mx_configured(world, file, claim, keys):
 
 
 # What needs AUTH but sends no mail before it: the submission ports refuse that.
-AUTH_FILES = ("auth-edge", "auth-failures", "auth-limits", "auth-login", "auth-plain",
-              "auth-plain-authzid", "starttls-auth")
+AUTH_FILES = ("auth-edge", "auth-failures", "auth-limits", "auth-login", "auth-malformed",
+              "auth-plain", "auth-plain-authzid", "starttls-auth")
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -115,7 +115,8 @@ NOT_OURS = {   # played in memory only, since no listener of the daemon is like 
     "auth-login-wrong": "AUTH where MAIL needs none",
     "policy": "addresses refused by a driver of the test",
     "require-tls": "TLS demanded without AUTH",
-    "session-size": "limits are whole KiB", "size-declared": "limits are whole KiB",
+    "session-declared": "limits are whole KiB", "session-size": "limits are whole KiB",
+    "size-declared": "limits are whole KiB",
     "size-exceeded": "limits are whole KiB",
 }
 
