@@ -1,6 +1,7 @@
 """Mail between real servers through the gateway: Postfix, Exim and OpenSMTPD as senders and next hops."""
 import itertools
 import re
+import smtplib
 
 import pytest
 from conftest import CARD
@@ -242,6 +243,55 @@ def test_never_is_never(world, a):
     wait_for(bounced, 30, "end of the mail to " + nobody)
     assert not waiting(world, a + ".test")
     assert not any(nobody.encode() in m for m in world.peers[a].mails())
+
+
+def test_recipients_at_several_servers(world):
+    """One message, five recipients at three servers: each gets it once, and the blind ones stay so."""
+    subject = "several %d" % next(counter)
+    data = message("user@exim.test", "user@postfix.test", subject, b"nothing secret\r\n")
+    to = ["user@postfix.test", "second@postfix.test", "user@opensmtpd.test", "second@opensmtpd.test",
+          "second@plain.exim.test"]
+    with smtplib.SMTP("127.0.0.1", world.gateway.ports["smtp"], timeout=30) as c:
+        assert c.sendmail("user@exim.test", to, data) == {}
+    for b, n in (("postfix", 2), ("opensmtpd", 2), ("exim", 1)):
+        got = world.peers[b].wait(subject, n)
+        assert len(got) == n and all(m.endswith(data) for m in got)
+        for other in set(OTHERS) - {b}:   # no server learns of another's recipients
+            assert not any(b"second@%s" % other.encode() in m for m in got)
+
+
+@pytest.mark.parametrize("a,b", TLS_PAIRS)
+def test_burst(world, a, b):
+    """What a server sends over several connections at once arrives whole, each message once."""
+    n, tag = 60, "burst %d" % next(counter)
+    expected = set()
+    with smtplib.SMTP(world.peers[a].plain_ip, world.port, timeout=30) as c:
+        for i in range(n):
+            data = message("user@%s.test" % a, "user@%s.test" % b, "%s-%d" % (tag, i),
+                           b"line %d\r\n" % i * (1 + 37 * i))
+            expected.add(data)
+            assert c.sendmail("user@%s.test" % a, ["user@%s.test" % b], data) == {}
+    got = world.peers[b].wait(tag + "-", n, timeout=90)
+    assert len(got) == n
+    assert {m[m.index(b"From: <user@%s.test>" % a.encode()):] for m in got} == expected
+
+
+def test_strangers(world):
+    """Peers that are not trusted reach the protected domain, and nothing beyond it."""
+    trusted = ["127.0.0.1"] + [p.ip for p in world.peers.values()]
+    common = {"encryption__level": "verify_cn", "delivery__delay_warning_min": "0"}
+    world.deploy(protected=("postfix.test",), **common)
+    try:
+        for a in ("exim", "opensmtpd"):
+            subject, data = transfer(world, a, "user@postfix.test", b"nothing secret\r\n")
+            id = queue_id(arrived(world, "postfix", subject, data))
+            assert world.gateway.wait_event(id, "decided")[0]["detail"]["direction"] == "inbound"
+        outside = "user%d@plain.opensmtpd.test" % next(counter)
+        transfer(world, "exim", outside, b"nothing secret\r\n")
+        report = reports(world, "exim", outside.encode())[0]
+        assert b"550 5.7.1" in report or b"550-5.7.1" in report
+    finally:
+        world.deploy(trusted=trusted, **common)
 
 
 def test_nothing_is_left(world):

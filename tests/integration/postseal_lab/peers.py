@@ -101,6 +101,10 @@ class Peer:
         raise NotImplementedError
 
     def launch(self):
+        if AS_ROOT and subprocess.run(["sh", "-c", "sudo -n true"], capture_output=True,
+                                      check=False).returncode:
+            raise AssertionError("%s needs root, or sudo without a password, for its own mounts and "
+                                 "users; neither is there" % self.name)
         root = unpacked(self.name)
         self.setup()
         self.keeper = subprocess.Popen(
@@ -145,7 +149,8 @@ class Peer:
                 self.keeper.wait(10)
             self.keeper.stdout.close()
         if not os.environ.get("POSTSEAL_KEEP"):
-            subprocess.run(AS_ROOT + ["rm", "-rf", self.folder], check=False)
+            as_root = AS_ROOT if self.keeper else []
+            subprocess.run(as_root + ["rm", "-rf", self.folder], check=False)
 
     def __enter__(self):
         return self.start()
