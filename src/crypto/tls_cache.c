@@ -98,7 +98,7 @@ static void make_room_in_key(struct tls_cache *c, uint64_t hash, struct sv key)
         last = e;
         n++;
     }
-    if (n >= c->max_per_key)
+    if (last && n >= c->max_per_key)
         SSL_SESSION_free(entry_drop(c, last));
 }
 
