@@ -12,6 +12,7 @@
 #include "role/smtp_secret.h"
 
 #include "base/enc.h"
+#include "base/rng.h"
 #include "crypto/cert.h"
 
 #include <stdlib.h>
@@ -73,6 +74,7 @@ static void take_lease(struct smtp *m, const struct lease *l)
         m->lease2_next = l->first;
         m->lease2_end = l->first + l->count;
     }
+    smtp_listen(m, true);
 }
 
 static void take_intake(struct smtp *m, const struct intake *in)
@@ -263,10 +265,13 @@ static void on_channel(void *ctx, enum role peer, uint8_t index, int fd)
         (void)close(fd);
 }
 
-/* Accepting begins with the first settings. */
+/* Accepting begins when there are settings, ids and certificates: who comes earlier waits in the
+ * kernel's queue and is never greeted without STARTTLS. What is lost later is no reason to stop:
+ * there are answers for it. */
 void smtp_listen(struct smtp *m, bool on)
 {
-    bool want = on && m->snap && !m->stopping;
+    m->begun = m->begun || (m->snap && m->snap->tls && smtp_ids_left(m));
+    bool want = on && m->begun && !m->stopping;
 
     if (want == m->accepting)
         return;
@@ -312,12 +317,14 @@ static void renew_keys(struct smtp *m)
 {
     bool fresh = false;
 
-    if (m->certs_due && m->ticks % CERTS_EVERY == 0)
+    if (m->certs_due && (!m->begun || m->ticks % CERTS_EVERY == 0))
         fresh = smtp_keys_certs(m);
     if (m->ticks % TICKET_EVERY == 0)
         fresh = smtp_keys_ticket(m) || fresh;
     if (fresh)
         smtp_tls_renew(m);
+    if (!m->begun)
+        smtp_listen(m, true);
 }
 
 /* Sessions that wait for their commit are let finish: their client will not send again. */
@@ -381,6 +388,18 @@ static void trace_id_make(struct smtp *m)
     buf_done(&hex);
 }
 
+/* Without memory for the tables there are no limits: mail matters more. */
+static void rates_setup(struct smtp *m)
+{
+    struct rng rng = rng_system();
+    uint8_t secret[16];
+
+    rng_bytes(&rng, secret, sizeof(secret));
+    if (rates_init(&m->rates, RATES_ADDRESSES, secret) ||
+        rates_init(&m->accounts, RATES_ACCOUNTS, secret))
+        log_msg(LOG_ERROR, "start", "no memory for the limits a minute");
+}
+
 static void setup(struct smtp *m, struct role_ctx *r)
 {
     m->role = r;
@@ -393,6 +412,7 @@ static void setup(struct smtp *m, struct role_ctx *r)
     list_init(&m->waiting);
     list_init(&m->unacked);
     conn_limits_init(&m->limits);
+    rates_setup(m);
     smtp_tags_init(&m->tags);
     smtp_pool_init(&m->pool);
     buf_init(&m->scratch, SCRATCH_MAX);
@@ -447,6 +467,8 @@ static void finish(struct smtp *m)
     smtp_keys_stop(m);
     smtp_tags_done(&m->tags);
     conn_limits_done(&m->limits);
+    rates_done(&m->rates);
+    rates_done(&m->accounts);
     buf_done(&m->scratch);
     buf_done(&m->ca_pem);
     buf_done(&m->resolv_conf);

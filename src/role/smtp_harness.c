@@ -5,16 +5,52 @@
 #include "role/role.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <openssl/pem.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* ---- network ---- */
+
+static void add_address(int sock, const char *interface, const char *address)
+{
+    struct ifreq r = {.ifr_flags = 0};
+    struct sockaddr_in in = {.sin_family = AF_INET};
+
+    (void)snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", interface);
+    assert_int_equal(inet_pton(AF_INET, address, &in.sin_addr), 1);
+    memcpy(&r.ifr_addr, &in, sizeof(in));
+    assert_int_equal(ioctl(sock, SIOCSIFADDR, &r), 0);
+    r.ifr_flags = IFF_UP;
+    assert_int_equal(ioctl(sock, SIOCSIFFLAGS, &r), 0);
+}
+
+void bench_private_net(void)
+{
+    char interface[8], address[32];
+
+    if (unshare(CLONE_NEWNET) && unshare(CLONE_NEWUSER | CLONE_NEWNET))
+        fail_msg("no network namespace: %s", strerror(errno));
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(sock >= 0);
+    add_address(sock, "lo", "127.0.0.1");
+    for (int i = 1; i <= 4; i++) {
+        (void)snprintf(interface, sizeof(interface), "lo:%d", i);
+        (void)snprintf(address, sizeof(address), "198.51.100.%d", i);
+        add_address(sock, interface, address);
+    }
+    (void)close(sock);
+}
 
 /* ---- processes ---- */
 
@@ -297,14 +333,23 @@ static struct talk talk_of(int fd)
     return t;
 }
 
-struct talk talk_to(uint16_t port)
+struct talk talk_from(const char *source, uint16_t port)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+    struct sockaddr_in from = {.sin_family = AF_INET};
+
     in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(inet_pton(AF_INET, source, &from.sin_addr), 1);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
     return talk_of(fd);
+}
+
+struct talk talk_to(uint16_t port)
+{
+    return talk_from("127.0.0.1", port);
 }
 
 bool talk_pending(int listener, int ms)

@@ -48,6 +48,9 @@ struct piece {
     const char *name, *text;
 };
 
+/* A network of our own in which 198.51.100.1 to .4 are ours: strangers that are not loopback. Call
+ * before bench_start. */
+void bench_private_net(void);
 struct bench *bench_start(const struct piece *pieces);
 void bench_stop(struct bench *b); /* asserts that smtp lives and ends well */
 /* A new `queue` channel: lease, intake open, settings; waits for the acknowledgement. */
@@ -63,6 +66,7 @@ void bench_commit(struct bench *b, uint16_t code); /* answers the RECEIVED in b-
 /* Listening socket on 127.0.0.1. */
 int listen_any(uint16_t *out_port);
 struct talk talk_to(uint16_t port);
+struct talk talk_from(const char *source, uint16_t port); /* our own address */
 struct talk talk_accept(int listener);
 bool talk_pending(int listener, int ms); /* does somebody connect? */
 void talk_close(struct talk *t);

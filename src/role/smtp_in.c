@@ -26,6 +26,8 @@
 #define RATE_WINDOW_MS (30 * 1000)
 #define IN_MEM         (16u * 1024)
 
+#define TEXT_PREGREET "Error: SMTP protocol violation, wait for the greeting"
+
 enum flow { FLOW_ON, FLOW_WAIT, FLOW_END };
 
 static void on_ready(void *ctx)
@@ -161,6 +163,8 @@ static enum flow run_step(struct smtp_in *s)
         smtp_in_drop_body(s);
         return FLOW_ON;
     case SRV_CLOSE:
+        if (smtp_srv_tls_held(s->srv))
+            smtp_log_reject(s, "STARTTLS", 421, "4.7.0", sv_str(s->tls_hold), SV(""));
         smtp_in_wait(s, IN_CLOSING, CLOSING_MS);
         return FLOW_ON;
     }
@@ -184,7 +188,8 @@ static enum flow pregreet_step(struct smtp_in *s)
     }
     smtp_stats_add(&s->m->stats, COUNT_IN_PREGREET, 1);
     smtp_log_in(s, "pregreet", "improper command pipelining before greeting from");
-    if (conn_write(&s->conn, SV("554 5.5.0 SMTP protocol violation\r\n")))
+    smtp_log_reject(s, "CONNECT", 554, "5.5.1", SV(TEXT_PREGREET), SV(""));
+    if (conn_write(&s->conn, SV("554 5.5.1 " TEXT_PREGREET "\r\n")))
         return FLOW_END;
     smtp_in_wait(s, IN_CLOSING, CLOSING_MS);
     return FLOW_ON;
@@ -192,6 +197,10 @@ static enum flow pregreet_step(struct smtp_in *s)
 
 static enum flow start_handshake(struct smtp_in *s)
 {
+    if (!smtp_in_rate_handshake(s)) {
+        smtp_log_turned_away(s->m, s->ip_text, "4.7.0", "Error: too many TLS handshakes");
+        return FLOW_END;
+    }
     if (!s->snap->tls || tls_accept(s->snap->tls, s->conn.fd, &s->conn.tls))
         return FLOW_END;
     s->state = IN_HANDSHAKE;
@@ -241,7 +250,10 @@ static enum flow handshake_step(struct smtp_in *s)
     }
     tls_facts_of(s->conn.tls, &s->mem, &facts);
     smtp_stats_add(&s->m->stats, COUNT_IN_TLS, 1);
-    smtp_stats_add(&s->m->stats, COUNT_IN_TLS_RESUMED, facts.resumed ? 1 : 0);
+    if (facts.resumed) {
+        smtp_stats_add(&s->m->stats, COUNT_IN_TLS_RESUMED, 1);
+        smtp_in_rate_resumed(s);
+    }
     s->state = IN_RUN;
     s->activity_ms = smtp_now(s->m);
     smtp_in_tls_up(s, &facts);
@@ -261,6 +273,7 @@ static enum flow one_step(struct smtp_in *s)
     case IN_HANDSHAKE:
         return handshake_step(s);
     case IN_TARPIT:
+    case IN_AUTH_DELAY:
     case IN_WAIT_AUTH:
     case IN_WAIT_FILE:
     case IN_WAIT_COMMIT:
@@ -355,6 +368,10 @@ static void on_deadline(void *ctx)
         s->state = IN_RUN;
         smtp_in_pump(s);
         return;
+    case IN_AUTH_DELAY: /* the machine asks again */
+        s->state = IN_RUN;
+        smtp_in_pump(s);
+        return;
     case IN_WAIT_AUTH:
         smtp_in_resume(s, 454, "4.7.0", SV("Temporary authentication failure"));
         return;
@@ -403,29 +420,6 @@ static void peer_address(const struct sockaddr_storage *ss, struct peer *out_pee
     }
 }
 
-/* Says why in one write and hangs up: no session is made. */
-static void turn_away(struct smtp *m, int fd, const struct peer *peer, enum admission a)
-{
-    char text[512], ip[IP_TEXT_MAX];
-    bool per_ip = a == REFUSE_PER_IP;
-
-    ip_format(&peer->ip, ip);
-    int n = per_ip ? snprintf(text, sizeof(text),
-                              "421 4.7.0 %.*s Error: too many connections from %s\r\n",
-                              SV_ARG(m->snap->hostname), ip)
-                   : snprintf(text, sizeof(text), "421 4.3.2 %.*s Error: too many connections\r\n",
-                              SV_ARG(m->snap->hostname));
-    if (n > 0 && (size_t)n < sizeof(text))
-        (void)send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
-    (void)close(fd);
-    smtp_stats_add(&m->stats, per_ip ? COUNT_IN_REFUSED_IP : COUNT_IN_REFUSED_TOTAL, 1);
-    struct log_line l = log_begin(LOG_INFO, "refused");
-    log_as(&l, "smtpd");
-    log_text(&l, "NOQUEUE: reject: CONNECT from unknown[%s]: 421 %s Error: too many connections",
-             ip, per_ip ? "4.7.0" : "4.3.2");
-    log_end(&l);
-}
-
 struct ptr_query {
     struct smtp *m;
     uint64_t tag;
@@ -467,6 +461,7 @@ static enum err in_setup(struct smtp_in *s, struct smtp *m, int fd, const struct
     buf_init(&s->left, LEFT_MAX);
     smtp_body_init(&s->body);
     ip_format(&peer->ip, s->ip_text);
+    s->rate_key = rates_key_ip(&peer->ip);
     list_push_back(&m->in, &s->node);
     return conn_open(&s->conn, m->loop, fd, &handler, s);
 }
@@ -488,7 +483,7 @@ static void in_begin(struct smtp_in *s)
         in_end(s);
         return;
     }
-    if (set->conn_pregreet_ms && !s->peer.trusted) {
+    if (set->conn_pregreet_ms && s->peer.listener == LISTENER_MX && !smtp_in_exempt(&s->peer)) {
         smtp_in_wait(s, IN_PREGREET, set->conn_pregreet_ms);
     } else {
         smtp_srv_greet(s->srv);
@@ -505,12 +500,8 @@ static void in_new(struct smtp_listener *l, int fd, const struct sockaddr_storag
 
     peer_address(ss, &peer);
     peer_classify(m->snap->s, &peer);
-    enum admission a = conn_limits_enter(&m->limits, &peer.ip, peer.trusted,
-                                         m->snap->s->conn_per_ip, m->snap->s->conn_max_total);
-    if (a != ADMIT) {
-        turn_away(m, fd, &peer, a);
+    if (!smtp_in_admit(m, fd, &peer))
         return;
-    }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     struct smtp_in *s = calloc(1, sizeof(*s));
     if (!s) {

@@ -15,6 +15,7 @@ enum in_state {
     IN_TLS_FLUSH, /* 220 to STARTTLS on its way */
     IN_HANDSHAKE,
     IN_TARPIT,      /* an error reply is held back */
+    IN_AUTH_DELAY,  /* a log-in waits, because others failed before */
     IN_WAIT_AUTH,   /* asked `lookup` */
     IN_WAIT_FILE,   /* asked `queue` for a file */
     IN_WAIT_COMMIT, /* asked `queue` to make the message durable */
@@ -39,6 +40,7 @@ struct smtp_in {
     struct arena mem; /* strings of peer */
     struct peer peer;
     char ip_text[IP_TEXT_MAX];
+    char tls_hold[128]; /* why STARTTLS is refused */
 
     int64_t start_ms, activity_ms, progress_ms;
     int64_t wait_until_ms; /* of every state but IN_RUN */
@@ -46,6 +48,8 @@ struct smtp_in {
     uint64_t rate_bytes;
     uint32_t reads; /* of this turn */
     bool implicit_tls, mailed, auth_unknown;
+    bool auth_charged; /* the log-in under way was counted and has waited */
+    struct rate_key rate_key, account;
     uint32_t n_mail, n_rcpt, n_data, n_accepted;
 
     uint64_t id; /* of the message being received */
@@ -71,6 +75,21 @@ void smtp_in_ask_mail(struct smtp_in *s);
 void smtp_in_ask_rcpt(struct smtp_in *s);
 void smtp_in_tls_up(struct smtp_in *s, const struct tls_facts *facts);
 
+/* smtp_in_rate.c: limits a minute (all yes for addresses that are exempt), waits after failures */
+bool smtp_in_exempt(const struct peer *peer);
+/* Counts the connection; false: it was answered, logged and closed. */
+bool smtp_in_admit(struct smtp *m, int fd, const struct peer *peer);
+/* Counts a handshake that is about to begin; false: too many. */
+bool smtp_in_rate_handshake(struct smtp_in *s);
+void smtp_in_rate_resumed(struct smtp_in *s); /* it was no full one */
+bool smtp_in_rate_mail(struct smtp_in *s);
+bool smtp_in_rate_rcpt(struct smtp_in *s);
+/* At EHLO: will STARTTLS be refused? */
+void smtp_in_rate_starttls(struct smtp_in *s);
+/* Milliseconds this log-in must wait; counted once. */
+int64_t smtp_in_auth_wait(struct smtp_in *s, struct sv user);
+void smtp_in_auth_ended(struct smtp_in *s, enum answer answer);
+
 /* smtp_in_msg.c */
 void smtp_in_ask_data(struct smtp_in *s);
 bool smtp_in_body(struct smtp_in *s, struct sv bytes);
@@ -84,6 +103,8 @@ void smtp_log_in(const struct smtp_in *s, const char *event,
 void smtp_log_in_warning(const struct smtp_in *s, const char *event, const char *words);
 void smtp_log_reject(const struct smtp_in *s, const char *command, uint16_t code,
                      const char *status, struct sv text, struct sv rcpt);
+/* Before there is a session. */
+void smtp_log_turned_away(struct smtp *m, const char *ip, const char *status, const char *text);
 void smtp_log_client(const struct smtp_in *s);
 void smtp_log_kv_tls(struct log_line *l, const struct tls_facts *t);
 

@@ -29,6 +29,8 @@ static struct smtp_srv_config config_of(const struct smtp_in *s, bool tls_on)
         .max_rcpts = set->msg_max_recipients,
         .max_messages = set->conn_messages,
         .max_errors = set->conn_max_errors,
+        .max_junk = set->conn_max_junk,
+        .trusted = s->peer.trusted,
         .max_auth_failures = set->submission_auth_failures,
         .max_header = set->msg_max_header_kb * 1024,
         .max_hops = set->msg_max_hops,
@@ -53,6 +55,7 @@ void smtp_in_tls_up(struct smtp_in *s, const struct tls_facts *facts)
 
 void smtp_in_ask_helo(struct smtp_in *s)
 {
+    smtp_in_rate_starttls(s);
     smtp_srv_answer(s->srv, 250, "", SV(""));
 }
 
@@ -69,6 +72,7 @@ static const struct submitter *submitter_of(const struct settings *set, struct s
 
 static void auth_answer(struct smtp_in *s, enum answer answer)
 {
+    smtp_in_auth_ended(s, answer);
     switch (answer) {
     case ANSWER_YES:
         smtp_stats_add(&s->m->stats, COUNT_IN_AUTH_OK, 1);
@@ -90,7 +94,15 @@ bool smtp_in_ask_auth(struct smtp_in *s, struct sv user, struct sv password)
     const struct settings *set = s->snap->s;
     const struct submitter *sub = submitter_of(set, user);
 
+    if (!s->auth_charged) {
+        int64_t ms = smtp_in_auth_wait(s, user);
+        if (ms) {
+            smtp_in_wait(s, IN_AUTH_DELAY, ms);
+            return false;
+        }
+    }
     if (set->n_submitters == 0) {
+        smtp_in_auth_ended(s, ANSWER_NO);
         smtp_stats_add(&s->m->stats, COUNT_IN_AUTH_FAILED, 1);
         smtp_srv_answer(s->srv, 535, "5.7.8", SV("Error: authentication failed"));
         return true;
@@ -105,6 +117,7 @@ bool smtp_in_ask_auth(struct smtp_in *s, struct sv user, struct sv password)
     if (!s->tag || !s->m->lookup || ipc_send(s->m->lookup, MSG_ASK, &ask, -1)) {
         (void)smtp_tag_take(&s->m->tags, s->tag);
         s->tag = 0;
+        smtp_in_auth_ended(s, ANSWER_UNKNOWN);
         smtp_srv_answer(s->srv, 454, "4.7.0", SV("Temporary authentication failure"));
         return true;
     }
@@ -167,6 +180,10 @@ void smtp_in_ask_mail(struct smtp_in *s)
         r = (struct in_refusal){421, "4.3.2", "Service shutting down"};
     } else if (m->queue && !m->intake_open) {
         r = (struct in_refusal){m->intake.code, m->intake.status, m->intake.text};
+    } else if (!smtp_in_rate_mail(s)) {
+        smtp_stats_add(&m->stats, COUNT_IN_LIMITED, 1);
+        r = (struct in_refusal){450, "4.7.1",
+                                "Error: too many messages from your address in one minute"};
     } else if (m->queue && smtp_ids_left(m)) {
         smtp_srv_answer(s->srv, 250, "2.1.0", SV("Ok"));
         return;
@@ -182,6 +199,13 @@ void smtp_in_ask_rcpt(struct smtp_in *s)
     s->n_rcpt++;
     refresh_peer(s);
     struct smtp_verdict v = relay_check(s->snap->s, &s->peer, env->sender, rcpt);
+    if (v.ok && !smtp_in_rate_rcpt(s)) {
+        smtp_stats_add(&s->m->stats, COUNT_IN_LIMITED, 1);
+        struct in_refusal many = {450, "4.7.1",
+                                  "Error: too many recipients from your address in one minute"};
+        refuse(s, "RCPT", &many, rcpt);
+        return;
+    }
     if (v.ok) {
         smtp_stats_add(&s->m->stats, COUNT_IN_RCPTS, 1);
         smtp_srv_answer(s->srv, 250, "2.1.5", SV("Ok"));

@@ -19,7 +19,7 @@ struct conn_limits {
     uint32_t total;
     uint32_t untrusted;
 };
-enum admission { ADMIT, REFUSE_PER_IP, REFUSE_TOTAL };
+enum admission { ADMIT, REFUSE_PER_IP, REFUSE_TOTAL, REFUSE_RATE /* smtp_rates.h */ };
 
 void conn_limits_init(struct conn_limits *t);
 void conn_limits_done(struct conn_limits *t);

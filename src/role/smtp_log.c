@@ -55,20 +55,20 @@ void smtp_log_in_warning(const struct smtp_in *s, const char *event, const char 
     log_end(&l);
 }
 
-static void tell_queue(const struct smtp_in *s, const char *command, uint16_t code,
+static void tell_queue(struct smtp *m, const char *ip, const char *command, uint16_t code,
                        const char *status, struct sv sender, struct sv rcpt)
 {
     struct buf b;
 
     buf_init(&b, 1024);
     jw_open(&b, NULL);
-    jw_str(&b, "ip", s->ip_text);
+    jw_str(&b, "ip", ip);
     jw_str(&b, "command", command);
     jw_u64(&b, "code", code);
     jw_str(&b, "status", status);
     jw_close(&b);
     if (!b.overflow)
-        smtp_event(s->m, EVENT_REFUSED, 0, sender, rcpt, buf_sv(&b));
+        smtp_event(m, EVENT_REFUSED, 0, sender, rcpt, buf_sv(&b));
     buf_done(&b);
 }
 
@@ -90,7 +90,17 @@ void smtp_log_reject(const struct smtp_in *s, const char *command, uint16_t code
              SV_ARG(smtp_srv_helo(s->srv)));
     kv_session(&l, s);
     log_end(&l);
-    tell_queue(s, command, code, status, env->sender, rcpt);
+    tell_queue(s->m, s->ip_text, command, code, status, env->sender, rcpt);
+}
+
+void smtp_log_turned_away(struct smtp *m, const char *ip, const char *status, const char *text)
+{
+    struct log_line l = log_begin(LOG_INFO, "refused");
+
+    log_as(&l, "smtpd");
+    log_text(&l, "NOQUEUE: reject: CONNECT from unknown[%s]: 421 %s %s", ip, status, text);
+    log_end(&l);
+    tell_queue(m, ip, "CONNECT", 421, status, SV(""), SV(""));
 }
 
 /* The message is durable: "ID: client=name[ip]" (pflogsumm counts it as received). */

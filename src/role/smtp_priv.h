@@ -20,6 +20,7 @@
 #include "role/smtp_conn.h"
 #include "role/smtp_limits.h"
 #include "role/smtp_pool.h"
+#include "role/smtp_rates.h"
 #include "role/smtp_stats.h"
 
 #define SMTP_READ_SIZE    (64u * 1024) /* one read; above a TLS record, so none stays behind */
@@ -95,6 +96,7 @@ struct smtp {
     struct resolver *resolver;
     struct smtp_listener listeners[SMTP_LISTENERS];
     uint32_t n_listeners;
+    bool begun; /* settings, ids and certificates were there once: clients may come */
     bool accepting, stopping;
     int64_t stop_ms;            /* when SIGTERM came */
     struct timer *accept_pause; /* after EMFILE */
@@ -110,6 +112,7 @@ struct smtp {
     uint64_t session_next;
     struct list in; /* struct smtp_in */
     struct conn_limits limits;
+    struct rates rates, accounts; /* by address; by submitter */
     struct smtp_tags tags;
 
     /* delivery */

@@ -357,25 +357,6 @@ static void settings_are_for_new_sessions(void **state)
     bench_settings_acked(b);
 }
 
-static void who_talks_first_is_refused(void **state)
-{
-    static const struct piece slow[] = {{"conn.conf", "pregreet_ms = 300\ntarpit_ms = 0\n"},
-                                        {NULL, NULL}};
-    struct bench *b = *state;
-
-    bench_settings(b, slow);
-    bench_settings_acked(b);
-    struct talk rude = talk_to(b->port_mx), polite = talk_to(b->port_mx);
-    talk_say(&rude, "EHLO x\r\n");
-    (void)talk_reply(&rude, 554);
-    assert_null(talk_line(&rude));
-    (void)talk_reply(&polite, 220);
-    talk_close(&rude);
-    talk_close(&polite);
-    bench_settings(b, pieces);
-    bench_settings_acked(b);
-}
-
 /* Each ends by the gateway's own clock: a second at most. */
 static void slow_clients_are_cut_off(void **state)
 {
@@ -445,7 +426,6 @@ int main(void)
         cmocka_unit_test(http_is_hung_up_on),
         cmocka_unit_test(one_address_has_few_connections),
         cmocka_unit_test(settings_are_for_new_sessions),
-        cmocka_unit_test(who_talks_first_is_refused),
         cmocka_unit_test(slow_clients_are_cut_off),
         cmocka_unit_test(nonsense_from_the_queue_is_passed_over),
     };

@@ -20,6 +20,9 @@ void smtp_keys_channel(struct smtp *m, int fd)
     if (keyclient_new(fd, &m->keys))
         m->keys = NULL;
     m->certs_due = true;
+    struct errinfo info = {0};
+    if (m->tls_client && smtp_keys_start(m, &info)) /* it was not there when we started */
+        log_msg(LOG_ERROR, "alarm", "no TLS for clients: %s", info.text);
 }
 
 enum err smtp_keys_start(struct smtp *m, struct errinfo *info)

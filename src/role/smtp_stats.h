@@ -13,6 +13,9 @@
     X(IN_CONNECTIONS, "postseal_smtp_in_connections_total", "connections accepted")                \
     X(IN_REFUSED_IP, "postseal_smtp_in_refused_total{reason=\"per_ip\"}", "connection limit")      \
     X(IN_REFUSED_TOTAL, "postseal_smtp_in_refused_total{reason=\"total\"}", "connection limit")    \
+    X(IN_REFUSED_RATE, "postseal_smtp_in_refused_total{reason=\"rate\"}", "connections a minute")  \
+    X(IN_LIMITED, "postseal_smtp_in_refused_total{reason=\"limited\"}",                            \
+      "other rates of an address")                                                                 \
     X(IN_PREGREET, "postseal_smtp_in_refused_total{reason=\"pregreet\"}", "spoke too early")       \
     X(IN_TLS, "postseal_smtp_in_tls_total{result=\"ok\"}", "handshakes in")                        \
     X(IN_TLS_RESUMED, "postseal_smtp_in_tls_resumed_total", "sessions resumed in")                 \
