@@ -265,7 +265,8 @@ static bool do_hold(struct queue *q, struct hot *h, const struct acting *a)
 }
 
 /* A message that was never decided goes back to the scan. What could not be scanned, or was to be
- * encrypted on release, leaves encrypted unless the administrator said otherwise. */
+ * encrypted on release, leaves encrypted unless the administrator said otherwise; a message that
+ * was marked Encrypt and then held by hand stays marked, whatever is said. */
 static bool do_release(struct queue *q, struct hot *h, const struct acting *a)
 {
     struct decision *d = &h->st.decision;
@@ -273,8 +274,9 @@ static bool do_release(struct queue *q, struct hot *h, const struct acting *a)
 
     if (h->st.stage != STAGE_HELD)
         return false;
-    if (decided && (h->st.hold == HOLD_EXCEPTION || d->encrypt_on_release) && !a->in_clear)
-        d->encrypt = true;
+    if (decided && (h->st.hold == HOLD_EXCEPTION || d->encrypt_on_release))
+        d->encrypt = !a->in_clear;
+    d->encrypt_on_release = false;
     if (d->encrypt && d->method == METHOD_NONE)
         d->method = (uint8_t)h->snap->s->encryption_method;
     d->action = d->encrypt ? ACTION_ENCRYPT : ACTION_PERMIT;
