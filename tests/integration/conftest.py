@@ -84,9 +84,8 @@ class World:
         return self.gateway.send(sender, to, mail(sender, first, subject, body), **options)
 
     def last(self, id, event):
-        """Detail of the newest event of a kind, when there is one."""
-        found = [e for e in self.gateway.trace(id) if e["event"] == event]
-        return found[-1]["detail"] if found else None
+        """Detail of the newest event of a kind; events reach the database a moment after the deed."""
+        return self.gateway.wait_event(id, event)[-1]["detail"]
 
     def close(self):
         self.gateway.close()
