@@ -53,6 +53,8 @@
     U(delivery,   command_timeout_s,          1, 600, 300, "EHLO, MAIL, RCPT, STARTTLS")           \
     U(delivery,   data_timeout_s,             1, 600, 120, "DATA command and each block")          \
     U(delivery,   end_of_data_timeout_s,      1, 1800, 600, "Reply to the final dot")              \
+    U(delivery,   attempt_max_s,              1, 86400, 900,                                       \
+      "One attempt in all, and a second more for each 10 KiB; not the reply to the final dot")     \
     U(conn,       per_ip,                     1, 500, 10,                                          \
       "Simultaneous connections from one address (IPv6: one /64); trusted addresses exempt")      \
     U(conn,       max_total,                  10, 100000, 10000,                                   \

@@ -113,6 +113,21 @@ static void note_dns(struct attempt *a, enum dns_result result)
     }
 }
 
+/* The first addresses of the first hosts: a domain with a hundred MX hosts that are all dead costs
+ * one attempt no more than this. */
+static size_t worth_trying(const struct dns_addr *addrs, size_t n)
+{
+    size_t hosts = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || strcmp(addrs[i].host, addrs[i - 1].host) != 0)
+            hosts++;
+        if (hosts > OUT_HOSTS_MAX || i == OUT_ADDRS_MAX)
+            return i;
+    }
+    return n;
+}
+
 static void on_addrs(void *ctx, enum dns_result result, const struct dns_addr *addrs, size_t n)
 {
     struct attempt *a = ctx;
@@ -123,7 +138,7 @@ static void on_addrs(void *ctx, enum dns_result result, const struct dns_addr *a
         return;
     }
     if (result == DNS_OK && n > 0) {
-        n = n < DNS_ADDRS_MAX ? n : DNS_ADDRS_MAX;
+        n = worth_trying(addrs, n);
         a->addrs = ARENA_ARRAY(&a->mem, struct dns_addr, n);
         if (a->addrs)
             memcpy(a->addrs, addrs, n * sizeof(*addrs));
@@ -139,9 +154,21 @@ static uint16_t port_of(const struct attempt *a)
     return a->host->port ? a->host->port : 25;
 }
 
+bool smtp_out_late(struct attempt *a)
+{
+    if (smtp_now(a->m) < a->until_ms)
+        return false;
+    smtp_out_note(a, FAILURE_TIMEOUT, 0, "4.4.2", "the attempt took too long in all");
+    return true;
+}
+
 void smtp_out_next(struct attempt *a)
 {
     for (;;) {
+        if (smtp_out_late(a)) {
+            smtp_out_finish(a);
+            return;
+        }
         if (a->next_addr < a->n_addrs) {
             const struct dns_addr *addr = &a->addrs[a->next_addr++];
             a->fell_back = smtp_out_opportunistic(a) && broken_tls(a->m, &addr->ip);
@@ -227,6 +254,9 @@ static void start(struct attempt *a)
 
     list_push_back(&m->attempts, &a->node);
     a->start_ms = smtp_now(m);
+    a->until_ms = a->start_ms + ((int64_t)a->snap->s->delivery_attempt_max_s +
+                                 (int64_t)(a->job.size / OUT_MIN_RATE)) *
+                                    1000;
     smtp_stats_add(&m->stats, COUNT_OUT_ATTEMPTS, 1);
     if (!smtp_out_body_intact(a)) {
         smtp_stats_add(&m->stats, COUNT_OUT_CORRUPT, 1);

@@ -11,6 +11,9 @@
 
 #define OUT_SESSIONS_MAX 2 /* transactions deferred by the peer until the attempt ends */
 #define OUT_BODY_CHUNK   (32u * 1024)
+#define OUT_HOSTS_MAX    5  /* hosts tried of one MX set (a route's own list is tried whole) */
+#define OUT_ADDRS_MAX    10 /* ... and their addresses */
+#define OUT_MIN_RATE     (10u * 1024) /* bytes a second: the time a body gets, see attempt_max_s */
 
 enum out_state {
     OUT_CONNECTING,
@@ -91,12 +94,15 @@ struct attempt {
     struct outcome out;
     bool finished;
     int64_t start_ms, connect_ms, ready_ms; /* monotonic; 0 = not yet */
+    int64_t until_ms;                       /* end of the whole attempt */
     int64_t start_wall_ms;
 };
 
 /* smtp_out.c */
 void smtp_out_tls_worked(struct smtp *m, const struct ip *ip);
 bool smtp_out_opportunistic(const struct attempt *a);
+/* Its time is over (FAILURE_TIMEOUT is noted, unless there is something more telling). */
+bool smtp_out_late(struct attempt *a);
 /* The connection is no longer the attempt's; what next? */
 void smtp_out_after_txn(struct attempt *a, bool reused, bool dot_given);
 void smtp_out_next(struct attempt *a); /* the next address, or the end */

@@ -299,6 +299,16 @@ static int64_t wait_ms(const struct out_conn *c)
     return QUIT_MS;
 }
 
+/* No later than the whole attempt may take. The reply to the final dot is not cut short: it has its
+ * own limit, and who hangs up there makes duplicates. */
+static void wait_until(struct out_conn *c, int64_t at_ms)
+{
+    const struct attempt *a = c->job;
+    bool cut = a && !c->dot_given && a->until_ms < at_ms;
+
+    conn_deadline(&c->conn, cut ? a->until_ms : at_ms);
+}
+
 static enum flow input_step(struct out_conn *c, const struct smtp_cli_step *step)
 {
     c->wait = step->wait;
@@ -307,7 +317,7 @@ static enum flow input_step(struct out_conn *c, const struct smtp_cli_step *step
         int64_t now = smtp_now(c->m), ms = wait_ms(c);
         c->since_ms = c->since_ms ? c->since_ms : now;
         int64_t last = c->since_ms + WAITS_MAX * ms;
-        conn_deadline(&c->conn, now + ms < last ? now + ms : last);
+        wait_until(c, now + ms < last ? now + ms : last);
     }
     return f;
 }
@@ -324,7 +334,7 @@ static enum flow body_step(struct out_conn *c)
         if (conn_waiting(&c->conn) > CONN_OUT_HIGH) {
             c->blocked = true;
             c->wait = WAIT_DATA;
-            conn_deadline(&c->conn, smtp_now(c->m) + wait_ms(c));
+            wait_until(c, smtp_now(c->m) + wait_ms(c));
             return FLOW_WAIT;
         }
     }
@@ -339,8 +349,7 @@ static enum flow start_tls(struct out_conn *c)
     c->tls_tried = true;
     c->state = OUT_HANDSHAKE;
     c->wait = WAIT_COMMAND; /* the handshake is a part of STARTTLS */
-    conn_deadline(&c->conn,
-                  smtp_now(c->m) + (wait_ms(c) < HANDSHAKE_MS ? wait_ms(c) : HANDSHAKE_MS));
+    wait_until(c, smtp_now(c->m) + (wait_ms(c) < HANDSHAKE_MS ? wait_ms(c) : HANDSHAKE_MS));
     if (!a || c->left.n || !c->m->tls_client ||
         tls_connect(c->m->tls_client, c->conn.fd, c->host, &a->req, c->pool.key, &c->conn.tls)) {
         smtp_cli_tls_failed(c->cli);

@@ -474,6 +474,35 @@ static void mandatory_tls_tries_every_host(void **state)
     (void)close(l2);
 }
 
+/* Each line comes in time, the whole never ends: attempt_max_s does, and the next host is not
+ * asked.
+ */
+static void an_endless_peer_is_a_timeout(void **state)
+{
+    static const struct piece quick[] = {
+        {"delivery.conf", "attempt_max_s = 1\ncommand_timeout_s = 60\ndata_timeout_s = 60\n"},
+        {NULL, NULL}};
+    struct bench *b = *state;
+    uint16_t port = 0;
+    int l = listen_any(&port);
+
+    bench_settings(b, quick);
+    bench_settings_acked(b);
+    give(b, port, TLS_LEVEL_OPPORTUNISTIC, "endless");
+    struct talk t = talk_accept(l);
+    talk_say(&t, "220 server ESMTP\r\n");
+    talk_expect(&t, "EHLO " BENCH_HOST);
+    int lines = 0;
+    while (!talk_pending(t.fd, 100) && lines++ < 60)
+        talk_say(&t, "250-and so on\r\n");
+    assert_in_range(lines, 5, 30);
+    expect_deferred(b, FAILURE_TIMEOUT);
+    talk_close(&t);
+    (void)close(l);
+    bench_settings(b, pieces);
+    bench_settings_acked(b);
+}
+
 static void a_wrong_body_is_never_sent(void **state)
 {
     struct bench *b = *state;
@@ -616,6 +645,7 @@ int main(void)
         cmocka_unit_test(the_next_host_has_its_turn),
         cmocka_unit_test(a_temporary_refusal_goes_to_the_next_host),
         cmocka_unit_test(mandatory_tls_tries_every_host),
+        cmocka_unit_test(an_endless_peer_is_a_timeout),
         cmocka_unit_test(a_wrong_body_is_never_sent),
         cmocka_unit_test(a_large_body_comes_from_its_file),
         cmocka_unit_test(results_are_told_again),
