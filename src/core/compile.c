@@ -164,6 +164,31 @@ void block_set(struct compile *c, const struct block_key *keys, size_t n, uint32
                   compile_hint(c, item->key, names, n));
 }
 
+void blocks_compile(struct compile *c, struct sv text, const struct block_kind *kind, void *ctx)
+{
+    struct conf r = {.c = c, .left = text};
+    struct conf_item item;
+    void *block = NULL;
+    bool outside = true;
+    uint32_t seen = 0;
+
+    while (conf_next(&r, &item)) {
+        if (item.section) {
+            block = NULL;
+            if (sv_eq(item.key, sv_str(kind->word)))
+                block = kind->begin(c, ctx, &item);
+            else
+                compile_error(c, item.line, SV_NULL, "expected [%s NAME]", kind->word);
+            outside = false;
+            seen = 0;
+        } else if (block) {
+            block_set(c, kind->keys, kind->n_keys, &seen, block, &item);
+        } else if (outside) {
+            compile_error(c, item.line, item.key, "stands outside a [%s NAME] block", kind->word);
+        }
+    }
+}
+
 bool value_bool(struct compile *c, const struct conf_item *item, bool *out_value)
 {
     bool yes = sv_eq(item->value, SV("yes"));

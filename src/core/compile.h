@@ -53,6 +53,17 @@ struct block_key {
 void block_set(struct compile *c, const struct block_key *keys, size_t n, uint32_t *seen,
                void *block, const struct conf_item *item);
 
+/* A file of [WORD NAME] blocks, nothing else. */
+struct block_kind {
+    const char *word;
+    const struct block_key *keys;
+    size_t n_keys;
+    /* What the keys behind a header are set in; NULL = refused and reported; its keys are passed
+     * over then. */
+    void *(*begin)(struct compile *c, void *ctx, const struct conf_item *item);
+};
+void blocks_compile(struct compile *c, struct sv text, const struct block_kind *kind, void *ctx);
+
 /* Value parsers of block keys; report and return false. */
 bool value_bool(struct compile *c, const struct conf_item *item, bool *out_value);
 bool value_choice(struct compile *c, uint32_t line, struct sv key, const struct name_table *t,

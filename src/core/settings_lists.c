@@ -160,26 +160,6 @@ static bool route_name_valid(struct sv name)
     return true;
 }
 
-static bool route_begin(struct compile *c, struct route_block *b, const struct conf_item *item)
-{
-    struct settings *s = c->s;
-
-    if (!sv_eq(item->key, SV("route"))) {
-        compile_error(c, item->line, SV_NULL, "expected [route NAME]");
-        return false;
-    }
-    if (!route_name_valid(item->value))
-        compile_error(c, item->line, item->value,
-                      "route name: 4-50 letters, digits, \"-\", \"_\", \".\"");
-    for (uint32_t i = 0; i < s->n_routes; i++)
-        if (sv_eq(s->routes[i].name, item->value))
-            compile_error(c, item->line, item->value, "a route of this name stands above");
-    *b = (struct route_block){.route = &s->routes[s->n_routes++], .line = item->line};
-    *b->route = (struct route){.name = item->value, .tls = true, .port = PORT_DEFAULT};
-    b->route->hosts = compile_array(c, ROUTE_HOSTS_MAX, sizeof(struct host));
-    return b->route->hosts;
-}
-
 static void route_end(struct compile *c, const struct route_block *b, bool last)
 {
     const struct route *r = b->route;
@@ -199,30 +179,38 @@ static void route_end(struct compile *c, const struct route_block *b, bool last)
                       "the last route must have no group line: it is the default route");
 }
 
+static void *route_begin(struct compile *c, void *ctx, const struct conf_item *item)
+{
+    struct route_block *b = ctx;
+    struct settings *s = c->s;
+
+    route_end(c, b, false);
+    if (!route_name_valid(item->value))
+        compile_error(c, item->line, item->value,
+                      "route name: 4-50 letters, digits, \"-\", \"_\", \".\"");
+    for (uint32_t i = 0; i < s->n_routes; i++)
+        if (sv_eq(s->routes[i].name, item->value))
+            compile_error(c, item->line, item->value, "a route of this name stands above");
+    *b = (struct route_block){.route = &s->routes[s->n_routes++], .line = item->line};
+    *b->route = (struct route){.name = item->value, .tls = true, .port = PORT_DEFAULT};
+    b->route->hosts = compile_array(c, ROUTE_HOSTS_MAX, sizeof(struct host));
+    return b->route->hosts ? b : NULL;
+}
+
+static const struct block_kind route_kind = {"route", route_keys, ARRAY_LEN(route_keys),
+                                             route_begin};
+
 static const char default_route[] = "[route default]\n";
 
 void compile_routes(struct compile *c, struct sv text)
 {
-    struct conf r = {.c = c, .left = text.p ? text : sv_str(default_route)};
-    struct route_block block = {0};
-    struct conf_item item;
-    uint32_t seen = 0;
+    struct route_block last = {0};
 
-    c->s->routes = compile_array(c, conf_count_sections(r.left), sizeof(struct route));
-    while (c->s->routes && conf_next(&r, &item)) {
-        if (item.section) {
-            route_end(c, &block, false);
-            block.route = NULL;
-            seen = 0;
-            if (!route_begin(c, &block, &item))
-                block.route = NULL;
-        } else if (block.route) {
-            block_set(c, route_keys, ARRAY_LEN(route_keys), &seen, &block, &item);
-        } else {
-            compile_error(c, item.line, item.key, "stands outside a [route NAME] block");
-        }
-    }
-    route_end(c, &block, true);
+    text = text.p ? text : sv_str(default_route);
+    c->s->routes = compile_array(c, conf_count_sections(text), sizeof(struct route));
+    if (c->s->routes)
+        blocks_compile(c, text, &route_kind, &last);
+    route_end(c, &last, true);
     if (!c->s->n_routes)
         compile_error(c, 0, SV_NULL, "no route; the last [route NAME] is the default route");
 }
@@ -279,11 +267,11 @@ static void submitter_hash(struct compile *c, void *block, const struct conf_ite
 
 static const struct block_key submitter_keys[] = {{"hash", false, submitter_hash}};
 
-static struct submitter *submitter_begin(struct compile *c, const struct conf_item *item)
+static void *submitter_begin(struct compile *c, void *ctx UNUSED, const struct conf_item *item)
 {
     struct settings *s = c->s;
 
-    if (!sv_eq(item->key, SV("submitter")) || !user_valid(item->value)) {
+    if (!user_valid(item->value)) {
         compile_error(c, item->line, SV_NULL, "expected [submitter NAME], NAME without spaces");
         return NULL;
     }
@@ -294,27 +282,20 @@ static struct submitter *submitter_begin(struct compile *c, const struct conf_it
     return &s->submitters[s->n_submitters++];
 }
 
+static const struct block_kind submitter_kind = {"submitter", submitter_keys,
+                                                 ARRAY_LEN(submitter_keys), submitter_begin};
+
 void compile_submitters(struct compile *c, struct sv text)
 {
-    struct conf r = {.c = c, .left = text};
-    struct submitter *u = NULL;
-    struct conf_item item;
-    uint32_t seen = 0;
+    struct settings *s = c->s;
 
-    c->s->submitters = compile_array(c, conf_count_sections(text), sizeof(struct submitter));
-    while (c->s->submitters && conf_next(&r, &item)) {
-        if (item.section) {
-            u = submitter_begin(c, &item);
-            seen = 0;
-        } else if (u) {
-            block_set(c, submitter_keys, ARRAY_LEN(submitter_keys), &seen, u, &item);
-        } else {
-            compile_error(c, item.line, item.key, "stands outside a [submitter NAME] block");
-        }
-    }
-    for (uint32_t i = 0; c->s->submitters && i < c->s->n_submitters; i++)
-        if (!c->s->submitters[i].hash.n)
-            compile_error(c, 0, c->s->submitters[i].user, "lacks its hash line");
+    s->submitters = compile_array(c, conf_count_sections(text), sizeof(struct submitter));
+    if (!s->submitters)
+        return;
+    blocks_compile(c, text, &submitter_kind, NULL);
+    for (uint32_t i = 0; i < s->n_submitters; i++)
+        if (!s->submitters[i].hash.n)
+            compile_error(c, 0, s->submitters[i].user, "lacks its hash line");
 }
 
 void export_submitters(const struct settings *s, struct buf *out)
@@ -348,11 +329,11 @@ static void phrase_text(struct compile *c, void *block, const struct conf_item *
 
 static const struct block_key phrase_keys[] = {{"text", false, phrase_text}};
 
-static struct phrase *phrase_begin(struct compile *c, const struct conf_item *item)
+static void *phrase_begin(struct compile *c, void *ctx UNUSED, const struct conf_item *item)
 {
     struct settings *s = c->s;
 
-    if (!sv_eq(item->key, SV("phrase")) || !name_valid(item->value, 1, 50)) {
+    if (!name_valid(item->value, 1, 50)) {
         compile_error(c, item->line, SV_NULL,
                       "expected [phrase NAME], NAME of 1-50 a-z, 0-9 and \"-\"");
         return NULL;
@@ -364,27 +345,20 @@ static struct phrase *phrase_begin(struct compile *c, const struct conf_item *it
     return &s->phrases[s->n_phrases++];
 }
 
+static const struct block_kind phrase_kind = {"phrase", phrase_keys, ARRAY_LEN(phrase_keys),
+                                              phrase_begin};
+
 void compile_phrases(struct compile *c, struct sv text)
 {
-    struct conf r = {.c = c, .left = text};
-    struct phrase *p = NULL;
-    struct conf_item item;
-    uint32_t seen = 0;
+    struct settings *s = c->s;
 
-    c->s->phrases = compile_array(c, conf_count_sections(text), sizeof(struct phrase));
-    while (c->s->phrases && conf_next(&r, &item)) {
-        if (item.section) {
-            p = phrase_begin(c, &item);
-            seen = 0;
-        } else if (p) {
-            block_set(c, phrase_keys, ARRAY_LEN(phrase_keys), &seen, p, &item);
-        } else {
-            compile_error(c, item.line, item.key, "stands outside a [phrase NAME] block");
-        }
-    }
-    for (uint32_t i = 0; c->s->phrases && i < c->s->n_phrases; i++)
-        if (!c->s->phrases[i].text.n)
-            compile_error(c, 0, c->s->phrases[i].name, "lacks its text line");
+    s->phrases = compile_array(c, conf_count_sections(text), sizeof(struct phrase));
+    if (!s->phrases)
+        return;
+    blocks_compile(c, text, &phrase_kind, NULL);
+    for (uint32_t i = 0; i < s->n_phrases; i++)
+        if (!s->phrases[i].text.n)
+            compile_error(c, 0, s->phrases[i].name, "lacks its text line");
 }
 
 void export_phrases(const struct settings *s, struct buf *out)
