@@ -82,6 +82,8 @@ int64_t retry_next(uint32_t interval_min, uint32_t max_min, int64_t received_ms,
     int64_t deadline = received_ms + (int64_t)max_min * MINUTE_MS;
     uint32_t doublings = attempts > 1 ? attempts - 1 : 0;
 
+    if (received_ms > now_ms) /* the clock was set back: no attempt is put off by the difference */
+        deadline = now_ms + (int64_t)max_min * MINUTE_MS;
     if (now_ms >= deadline)
         return 0;
     if (doublings > DOUBLINGS_MAX)

@@ -527,6 +527,8 @@ static void retries_follow_the_schedule(void **state)
     }
     assert_true(retry_next(15, 1440, T0, now, 8) == 0);
     assert_true(retry_next(15, 1440, T0, now + 1, 8) == 0);
+    /* received by a clock that was years ahead */
+    assert_true(retry_next(15, 1440, T0 + 1000LL * 86400000, T0, 20) == T0 + 1440LL * MINUTE);
 }
 
 static void retry_bounds(void **state)

@@ -24,6 +24,8 @@
 #define RESERVE_PART    8                    /* this much, or an eighth of a small file system */
 #define EVENTS_BYTES    (1024u * 1024 * 1024)
 #define TICK_MS         1000
+#define EVENTS_TELL_MS  50   /* the tending timer ends the wait */
+#define CLOCK_BACK_MS   2000 /* less is drift */
 #define TEND_MS         100
 #define SYNC_WAIT_TICKS 700 /* longer than any wait for the reply to a final dot */
 #define FOUND_MAX_ENV   (4u * 1024 * 1024)
@@ -391,6 +393,22 @@ bool queue_syncing(const struct queue *q)
     return q->n_smtp == 0;
 }
 
+/* Events go to their file at once; `store` hears of them twenty times a second at most. */
+static void tell_store(struct queue *q)
+{
+    int64_t now = loop_clock(q->loop).mono_ms;
+    uint64_t seq = eventlog_flush(q->events);
+
+    if (seq)
+        q->events_untold = seq;
+    if (!q->events_untold || !q->store || now < q->events_told_ms + EVENTS_TELL_MS)
+        return;
+    struct events_at at = {.seq = q->events_untold};
+    role_tell(q->store, MSG_EVENTS_AT, &at, -1);
+    q->events_untold = 0;
+    q->events_told_ms = now;
+}
+
 static void turn(void *ctx)
 {
     struct queue *q = ctx;
@@ -402,10 +420,20 @@ static void turn(void *ctx)
     else
         queue_arm(q);
     queue_commit_turn(q);
-    struct events_at at = {.seq = eventlog_flush(q->events)};
-    if (at.seq && q->store)
-        role_tell(q->store, MSG_EVENTS_AT, &at, -1);
+    tell_store(q);
     log_flush();
+}
+
+static void watch_clock(struct queue *q)
+{
+    struct clock c = loop_clock(q->loop);
+    int64_t back_ms = q->clock_gap_ms - (c.wall_ms - c.mono_ms);
+
+    q->clock_gap_ms -= back_ms;
+    if (q->ticks <= 1 || back_ms < CLOCK_BACK_MS)
+        return;
+    log_msg(LOG_WARN, "clock", "the clock was set back by %lld s", (long long)(back_ms / 1000));
+    msg_shift_due(q, back_ms);
 }
 
 static void tick(void *ctx)
@@ -413,6 +441,7 @@ static void tick(void *ctx)
     struct queue *q = ctx;
 
     q->ticks++;
+    watch_clock(q);
     hot_redo_ends(q);
     scan_watch(q);
     intake_gate(q);

@@ -249,6 +249,23 @@ static void what_was_not_read_is_not_sent_back(void **state)
     qb_empty(b);
 }
 
+static void damage_lifts_no_mark(void **state)
+{
+    const struct qb_result corrupt = {RCPT_DEFERRED, 0, "4.3.0", "hash", FAILURE_CORRUPT};
+    struct qb *b = *state;
+    uint64_t id = qb_accept(b, &out1);
+
+    qb_scan(b, 1);
+    (void)deliver(b);
+    qb_done(b, corrupt);
+    shows_soon(b, id, "queue", "exception");
+    assert_int_equal(qb_matched(b, "queue.release", "{\"queue\":\"exception\",\"in_clear\":true}"),
+                     1);
+    assert_true(deliver(b)->encrypt);
+    qb_done(b, QB_DELIVERED);
+    qb_empty(b);
+}
+
 /* ---- reports ---- */
 
 static void a_large_report_is_sent(void **state)
@@ -378,6 +395,7 @@ int main(void)
         T(a_report_after_a_restart_is_sealed),
         T(attempts_are_never_numbered_alike),
         T(what_was_not_read_is_not_sent_back),
+        T(damage_lifts_no_mark),
         T(a_large_report_is_sent),
         T(a_report_lost_with_its_batch_is_made_again),
         T(a_hold_that_could_not_be_recorded_holds),

@@ -266,7 +266,7 @@ static bool do_hold(struct queue *q, struct hot *h, const struct acting *a)
 
 /* A message that was never decided goes back to the scan. What could not be scanned, or was to be
  * encrypted on release, leaves encrypted unless the administrator said otherwise; a message that
- * was marked Encrypt and then held by hand stays marked, whatever is said. */
+ * was marked Encrypt and then held stays marked, whatever is said. */
 static bool do_release(struct queue *q, struct hot *h, const struct acting *a)
 {
     struct decision *d = &h->st.decision;
@@ -274,7 +274,8 @@ static bool do_release(struct queue *q, struct hot *h, const struct acting *a)
 
     if (h->st.stage != STAGE_HELD)
         return false;
-    if (decided && (h->st.hold == HOLD_EXCEPTION || d->encrypt_on_release))
+    bool marked = d->action == ACTION_ENCRYPT; /* before it was held, for damage say */
+    if (decided && (h->st.hold == HOLD_EXCEPTION || d->encrypt_on_release) && !marked)
         d->encrypt = !a->in_clear;
     d->encrypt_on_release = false;
     if (d->encrypt && d->method == METHOD_NONE)

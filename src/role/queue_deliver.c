@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define SYNC_DELAY_MS 200
+#define HOUR_MS       3600000
 /* A worker died: its attempts are made again, later each time, so that a message that ends workers
  * cannot do so all day long. */
 #define LOST_DELAY_MS (int64_t)1000
@@ -85,6 +86,14 @@ static void no_route(struct queue *q, struct hot *h, uint32_t i)
     report_add(q, h, REPORT_FAILED, i);
 }
 
+/* Times further off than any that is ever planned are of a clock that was wrong. */
+static bool still_waits(const struct hot *h, const struct queue_rcpt *r, int64_t now)
+{
+    int64_t most = (int64_t)h->snap->s->delivery_max_retry_min * 60000;
+
+    return r->next_ms > now && r->next_ms - now <= (most > HOUR_MS ? most : HOUR_MS);
+}
+
 void deliver_due(struct queue *q, struct hot *h)
 {
     int64_t now = loop_clock(q->loop).wall_ms;
@@ -95,7 +104,7 @@ void deliver_due(struct queue *q, struct hot *h)
     for (uint32_t i = 0; mine && i < h->env.n_rcpts; i++) {
         struct queue_rcpt *r = &h->st.rcpts[i];
         struct hop hop = {0};
-        if (r->stage != RCPT_STAGE_WAITING || r->next_ms > now)
+        if (r->stage != RCPT_STAGE_WAITING || still_waits(h, r, now))
             continue;
         enum err err =
             deliver_route(q, h->snap->s, &h->st.decision, h->env.rcpts[i].addr, &h->arena, &hop);

@@ -38,6 +38,7 @@
 #define CONTENT_PIPE     4    /* jobs sent ahead to one content worker */
 #define TASKS_MAX        2000 /* attempts in flight */
 #define TASK_DEADLINE_MS (2 * 3600 * 1000)
+#define DUE_MAX_MS       (24 * 3600 * (int64_t)1000)
 #define LEASE_IDS        4096
 #define FILES_AHEAD      8 /* large-body files made before they are asked for */
 
@@ -172,6 +173,8 @@ struct queue {
     struct spool_fs *fs;
     int spool_dir, settings_dir;
     struct eventlog *events;
+    uint64_t events_untold; /* last event that `store` has not heard of, 0 = none */
+    int64_t events_told_ms;
     struct snapshot *snap;
     struct worker smtp[WORKERS_MAX], content[WORKERS_MAX];
     uint8_t n_smtp, n_content;
@@ -208,6 +211,7 @@ struct queue {
     uint32_t n_redo;
     uint64_t first_new_id; /* ids below are of before our start */
     uint32_t ticks;        /* seconds since then */
+    int64_t clock_gap_ms;  /* wall minus monotonic clock at the last tick */
 };
 
 enum counter {
@@ -235,6 +239,7 @@ struct qmsg *msg_find(const struct queue *q, uint64_t id);
 struct qmsg *msg_add(struct queue *q, uint64_t id);
 void msg_remove(struct queue *q, struct qmsg *m);              /* frees; must be cold */
 void msg_due(struct queue *q, struct qmsg *m, int64_t due_ms); /* (re)enters the heap */
+void msg_shift_due(struct queue *q, int64_t back_ms);
 void msg_not_due(struct queue *q, struct qmsg *m);
 struct qmsg *msg_first_due(const struct queue *q);
 struct qdest *dest_of(struct queue *q, struct sv key);

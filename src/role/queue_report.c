@@ -98,7 +98,8 @@ void report_again(struct queue *q, struct hot *h)
     int64_t now = loop_clock(q->loop).wall_ms;
 
     for (uint32_t i = 0; i < h->st.n_rcpts; i++) {
-        if (h->st.rcpts[i].stage == RCPT_STAGE_REPORT && h->st.rcpts[i].next_ms <= now)
+        int64_t wait = h->st.rcpts[i].next_ms - now; /* longer: the clock was wrong */
+        if (h->st.rcpts[i].stage == RCPT_STAGE_REPORT && (wait <= 0 || wait > REPORT_AGAIN_MS))
             report_add(q, h, REPORT_FAILED, i);
     }
 }

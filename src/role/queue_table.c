@@ -113,9 +113,18 @@ static void heap_down(struct queue *q, uint32_t at)
     heap_put(q, at, m);
 }
 
+/* The wall clock was set back by so much: distances stay. */
+void msg_shift_due(struct queue *q, int64_t back_ms)
+{
+    for (uint32_t i = 0; i < q->heap_n; i++)
+        q->heap[i]->due_ms -= back_ms;
+}
+
 void msg_due(struct queue *q, struct qmsg *m, int64_t due_ms)
 {
-    m->due_ms = due_ms;
+    int64_t last = loop_clock(q->loop).wall_ms + DUE_MAX_MS;
+
+    m->due_ms = due_ms < last ? due_ms : last; /* looked at by then, whatever the clock was */
     if (m->heap_at == HEAP_NONE) {
         if (q->heap_n == q->heap_cap) {
             q->heap_cap = q->heap_cap ? q->heap_cap * 2 : 1024;
