@@ -119,6 +119,7 @@ static void job_dsn(const struct job *job, int fd, struct arena *a, struct buf *
     struct sv original;
     char *owned;
     enum err err = ERR_CONFLICT;
+    bool too_large = false;
 
     if (!load_body(job, fd, CONTENT_REPORT_MAX, &original, &owned)) {
         content_failed(job, SCAN_FAILED, "the body could not be read", out_done);
@@ -134,12 +135,16 @@ static void job_dsn(const struct job *job, int fd, struct arena *a, struct buf *
                             .notice = job->notice,
                             .original = original,
                             .sealed = job->sealed,
-                            .headers_only = cut || job->env.ret == RET_HDRS,
+                            .headers_only = cut || too_large || job->env.ret == RET_HDRS,
                             .message_id = unique_id(job, a),
                             .boundary = arena_printf(a, "=_%.*s", SV_ARG(unique_token(a))),
                             .now_ms = clock_now().wall_ms};
         buf_reset(out_body);
         err = dsn_build(&in, out_body);
+        if (!err && out_body->n > CONTENT_DSN_MAX && !too_large) {
+            too_large = true; /* once more, with the header section only */
+            err = ERR_CONFLICT;
+        }
     }
     free(owned);
     if (err) {
@@ -188,7 +193,8 @@ static void job_notice(const struct job *job, struct arena *a, struct buf *out,
     buf_reset(out);
     put_field(out, "Date", sv_of(date, n));
     put_field(out, "From", arena_printf(a, "Postseal <%.*s>", SV_ARG(job->from)));
-    put_field(out, "To", SV("Administrators:;"));
+    put_field(out, "To",
+              job->to.n ? arena_printf(a, "<%.*s>", SV_ARG(job->to)) : SV("Administrators:;"));
     put_field(out, "Subject", SV("Notice from the mail gateway"));
     put_field(out, "Message-ID", unique_id(job, a));
     put_field(out, "Auto-Submitted", SV("auto-generated")); /* RFC 3834 5 */

@@ -7,6 +7,7 @@
 
 #define CONTENT_ARENA_MAX    (256u * 1024 * 1024) /* facts and working memory of one job */
 #define CONTENT_FRAME_MAX    (4u * 1024 * 1024)   /* JOB_DONE, see model/messages.h */
+#define CONTENT_DSN_MAX      (60u * 1024)         /* a DSN above returns headers only */
 #define CONTENT_REPORT_MAX   (3u * 1024 * 1024)   /* of an original that a DSN may return */
 #define CONTENT_CHILD_MEMORY (1024ull * 1024 * 1024)
 

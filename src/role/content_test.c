@@ -191,6 +191,29 @@ static void test_dsn(void **state)
     assert_true(done.error.n > 0); /* never bounce a bounce */
 }
 
+/* What would not fit a report returns its headers only. */
+static void test_dsn_of_large_mail(void **state)
+{
+    (void)state;
+    struct job job = dsn_job();
+    struct job_done done;
+    size_t n = 100 * 1000;
+    char *mail = malloc(n);
+    assert_non_null(mail);
+    memset(mail, 'y', n);
+    memcpy(mail, "Subject: big\r\n\r\n", 16);
+    for (size_t i = 80; i + 1 < n; i += 80)
+        memcpy(mail + i, "\r\n", 2);
+    job.body = sv_of(mail, n);
+    job.env.size = n;
+    content_job(sc, &job, -1, &arena, &body, &done);
+    assert_int_equal(done.error.n, 0);
+    assert_true(done.body.n > 0 && done.body.n < CONTENT_DSN_MAX);
+    assert_true(sv_find(done.body, SV("Subject: big")) != SIZE_MAX);
+    assert_true(sv_find(done.body, SV("yyyy")) == SIZE_MAX);
+    free(mail);
+}
+
 static void test_notice(void **state)
 {
     (void)state;
@@ -265,7 +288,7 @@ int main(void)
         cmocka_unit_test(test_file),     cmocka_unit_test(test_wrong_hash),
         cmocka_unit_test(test_deadline), cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_dsn),      cmocka_unit_test(test_notice),
-        cmocka_unit_test(test_caged),
+        cmocka_unit_test(test_caged),    cmocka_unit_test(test_dsn_of_large_mail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
