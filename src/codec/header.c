@@ -147,6 +147,10 @@ static enum err flush(struct header_stream *h, struct buf *out)
     if (f.name.n == 0 && !mbox)
         h->done = true;
     buf_reset(&h->line);
+    if (f.name.n && ++h->fields > HEADER_FIELDS_MAX) {
+        h->too_many = h->too_large = true;
+        return ERR_LIMIT;
+    }
     return e;
 }
 
@@ -163,6 +167,10 @@ static enum err take_line(struct header_stream *h, struct sv *chunk, struct buf 
     struct sv piece = sv_take(*chunk, line_len(*chunk));
 
     h->total += piece.n;
+    if (h->line.n + piece.n > HEADER_FIELD_MAX) {
+        h->field_long = h->too_large = true;
+        return ERR_LIMIT;
+    }
     if (h->total > h->max_total || buf_append_sv(&h->line, piece)) {
         h->too_large = true;
         return ERR_LIMIT;

@@ -24,16 +24,20 @@ enum err header_unfold(struct sv value, size_t max, struct buf *out);
 /* Streaming head of an incoming message: give body chunks until `done`; finds what reception needs,
  * removes fields on the way. Works over any chunking. The first line that is no field begins the
  * body, as in other mail servers (an mbox "From " line at the very start excepted): nothing of a
- * message without header section is taken for one. Past max_total feed and end give ERR_LIMIT:
- * refuse it. */
+ * message without header section is taken for one. Past max_total, HEADER_FIELD_MAX or
+ * HEADER_FIELDS_MAX feed and end give ERR_LIMIT: refuse it. */
+#define HEADER_FIELD_MAX  (64u * 1024) /* bytes of one field with its folds */
+#define HEADER_FIELDS_MAX 2000u
 struct header_stream {
     struct buf line; /* field being gathered */
     size_t total;    /* bytes of the section so far */
     size_t max_total;
-    uint32_t received;  /* Received fields */
-    uint32_t own_trace; /* own trace fields with our installation id */
-    bool done;          /* empty line seen; later bytes go through untouched */
-    bool too_large;
+    uint32_t received;         /* Received fields */
+    uint32_t own_trace;        /* own trace fields with our installation id */
+    bool done;                 /* empty line seen; later bytes go through untouched */
+    bool too_large;            /* one of the limits was passed: max_total, unless */
+    bool field_long, too_many; /* ... it was one of these */
+    uint32_t fields;
     struct sv trace_id;   /* our id in X-Postseal-Trace */
     char message_id[256]; /* trimmed */
     char subject[512];    /* unfolded raw value */

@@ -146,6 +146,48 @@ static void test_stream_limits(void **state)
     header_stream_done(&h);
 }
 
+/* Fields "A: x" of given length and number, folded every 1,000 bytes. */
+static void test_stream_field_limits(void **state)
+{
+    static const struct {
+        size_t length;
+        uint32_t n;
+        bool field_long, too_many;
+    } rows[] = {
+        {HEADER_FIELD_MAX, 3, false, false},
+        {HEADER_FIELD_MAX + 1, 1, true, false},
+        {100, HEADER_FIELDS_MAX, false, false},
+        {100, HEADER_FIELDS_MAX + 1, false, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct header_stream h;
+        struct buf in, out;
+        bool bad = rows[i].field_long || rows[i].too_many;
+        buf_init(&in, 1 << 20);
+        buf_init(&out, 1 << 20);
+        header_stream_init(&h, 1 << 20, SV(""));
+        for (uint32_t k = 0; k < rows[i].n; k++) {
+            (void)buf_append_sv(&in, SV("A:"));
+            for (size_t n = 4; n < rows[i].length; n++)
+                (void)buf_append_byte(&in, n % 1000 == 1 ? '\n' : n % 1000 == 2 ? ' ' : 'x');
+            (void)buf_append_sv(&in, SV("\r\n"));
+        }
+        (void)buf_append_sv(&in, SV("\r\nbody\r\n"));
+        assert_int_equal(header_stream_feed(&h, buf_sv(&in), &out), bad ? ERR_LIMIT : ERR_OK);
+        assert_int_equal(h.field_long, rows[i].field_long);
+        assert_int_equal(h.too_many, rows[i].too_many);
+        assert_int_equal(h.too_large, bad);
+        assert_int_equal(header_stream_end(&h, &out), bad ? ERR_LIMIT : ERR_OK);
+        if (!bad)
+            assert_true(sv_eq(buf_sv(&out), buf_sv(&in)));
+        header_stream_done(&h);
+        buf_done(&in);
+        buf_done(&out);
+    }
+}
+
 static void test_long_values_are_cut(void **state)
 {
     struct header_stream h;
@@ -252,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_find_and_unfold),
         cmocka_unit_test(test_stream_any_chunking),
         cmocka_unit_test(test_stream_limits),
+        cmocka_unit_test(test_stream_field_limits),
         cmocka_unit_test(test_long_values_are_cut),
         cmocka_unit_test(test_received),
         cmocka_unit_test(test_received_protocols),

@@ -160,7 +160,7 @@ static void start_keys(struct bench *b)
     send_channel(b->keys_control, ROLE_SMTP, pair[0]);
     send_bytes(b->keys_control, ROLE_BYTES_END, SV(""));
     expect_ready(b, b->keys_control, ROLE_KEYS);
-    send_channel(b->control, ROLE_KEYS, pair[1]);
+    b->keys_end = pair[1];
     buf_done(&key);
     buf_done(&cert);
 }
@@ -212,7 +212,12 @@ void bench_queue(struct bench *b, const struct piece *pieces)
     bench_settings_acked(b);
 }
 
-struct bench *bench_start(const struct piece *pieces)
+void bench_keys(struct bench *b)
+{
+    send_channel(b->control, ROLE_KEYS, b->keys_end);
+}
+
+static struct bench *start(bool with_keys)
 {
     struct bench *b = calloc(1, sizeof(*b));
     int pair[2];
@@ -225,6 +230,8 @@ struct bench *bench_start(const struct piece *pieces)
     b->smtp = start_role("smtp", smtp_run, &b->control);
     send_hello(b->control, ROLE_SMTP);
     start_keys(b);
+    if (with_keys)
+        bench_keys(b);
     send_listener(b, "smtp", &b->port_mx);
     send_listener(b, "submission", &b->port_submission);
     send_listener(b, "submissions", &b->port_submissions);
@@ -235,6 +242,18 @@ struct bench *bench_start(const struct piece *pieces)
     send_bytes(b->control, "resolv.conf", SV("nameserver 127.0.0.1\n"));
     send_bytes(b->control, ROLE_BYTES_END, SV(""));
     expect_ready(b, b->control, ROLE_SMTP);
+    return b;
+}
+
+struct bench *bench_start_bare(void)
+{
+    return start(false);
+}
+
+struct bench *bench_start(const struct piece *pieces)
+{
+    struct bench *b = start(true);
+
     bench_queue(b, pieces);
     return b;
 }

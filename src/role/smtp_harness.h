@@ -27,6 +27,7 @@
 struct bench {
     pid_t smtp, keys;
     int control, keys_control;
+    int keys_end;      /* smtp's end of the channel to keys, not given yet */
     int queue, lookup; /* our ends */
     uint16_t port_mx, port_submission, port_submissions;
     struct arena mem; /* of the last message */
@@ -52,6 +53,9 @@ struct piece {
  * before bench_start. */
 void bench_private_net(void);
 struct bench *bench_start(const struct piece *pieces);
+/* Only the processes: no settings, no lease, no channel to keys. */
+struct bench *bench_start_bare(void);
+void bench_keys(struct bench *b); /* gives the channel to keys that bare kept back */
 void bench_stop(struct bench *b); /* asserts that smtp lives and ends well */
 /* A new `queue` channel: lease, intake open, settings; waits for the acknowledgement. */
 void bench_queue(struct bench *b, const struct piece *pieces);

@@ -116,7 +116,11 @@ static bool ask_file(struct smtp_in *s)
 
 static void refuse_for(struct smtp_in *s, enum err err)
 {
-    if (s->body.head.too_large)
+    if (s->body.head.field_long)
+        smtp_in_refuse_body(s, 550, "5.6.0", "Error: a header field is longer than 65536 bytes");
+    else if (s->body.head.too_many)
+        smtp_in_refuse_body(s, 550, "5.6.0", "Error: message has more than 2000 header fields");
+    else if (s->body.head.too_large)
         smtp_in_refuse_body(s, 552, "5.3.4", "Error: message header is too large");
     else if (err == ERR_NOSPACE)
         smtp_in_refuse_body(s, 452, "4.3.1", "Insufficient system storage");

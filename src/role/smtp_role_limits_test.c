@@ -247,6 +247,39 @@ static void failed_log_ins_wait(void **state)
     talk_close(&other);
 }
 
+/* Who comes too early waits in the kernel's queue until there is STARTTLS to offer and an id to
+ * give; each of the three may come last. */
+static void nobody_is_greeted_too_early(void **state)
+{
+    enum { SETTINGS, LEASE, KEYS };
+    static const int orders[3][3] = {
+        {SETTINGS, LEASE, KEYS}, {KEYS, SETTINGS, LEASE}, {LEASE, KEYS, SETTINGS}};
+    struct lease lease = {LEASE_FIRST, 1000};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(orders); i++) {
+        struct bench *b = bench_start_bare();
+        struct talk mx = talk_to(b->port_mx), implicit = talk_to(b->port_submissions);
+        for (size_t k = 0; k < 3; k++) {
+            assert_false(talk_pending(mx.fd, 100));
+            if (orders[i][k] == SETTINGS)
+                use(b, quick);
+            else if (orders[i][k] == LEASE)
+                bench_send(b, MSG_LEASE, &lease, -1);
+            else
+                bench_keys(b);
+        }
+        (void)talk_reply(&mx, 220);
+        (void)talk_cmd(&mx, "EHLO client.example", 250);
+        (void)talk_cmd(&mx, "STARTTLS", 220);
+        talk_tls_client(b, &implicit);
+        (void)talk_reply(&implicit, 220);
+        talk_close(&mx);
+        talk_close(&implicit);
+        bench_stop(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +288,7 @@ int main(void)
         cmocka_unit_test(messages_and_recipients_a_minute),
         cmocka_unit_test(who_talks_first_is_refused),
         cmocka_unit_test(failed_log_ins_wait),
+        cmocka_unit_test(nobody_is_greeted_too_early),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

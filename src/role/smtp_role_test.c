@@ -233,6 +233,46 @@ static void loops_are_cut(void **state)
     quit(&t);
 }
 
+static void header_limits(void **state)
+{
+    static const struct piece small[] = {{"groups/domain/protected.txt", "inside.example\n"},
+                                         {"conn.conf", "tarpit_ms = 0\n"},
+                                         {"msg.conf", "max_header_kb = 16\n"},
+                                         {NULL, NULL}};
+    struct bench *b = *state;
+    struct talk t = greeted(b->port_mx);
+    char piece[1001];
+
+    memset(piece, 'x', sizeof(piece));
+    piece[1000] = '\0';
+    envelope_in(&t);
+    talk_say(&t, "Subject: ");
+    for (int i = 0; i < 66; i++)
+        talk_say(&t, piece);
+    talk_say(&t, "\r\n\r\nx\r\n.\r\n");
+    assert_true(has(sv_str(talk_reply(&t, 550)), "550 5.6.0 "));
+    envelope_in(&t);
+    for (int i = 0; i < 2001; i++)
+        talk_say(&t, "A: b\r\n");
+    talk_say(&t, "\r\nx\r\n.\r\n");
+    assert_true(has(sv_str(talk_reply(&t, 550)), "550 5.6.0 "));
+    quit(&t);
+    bench_settings(b, small);
+    bench_settings_acked(b);
+    t = greeted(b->port_mx);
+    envelope_in(&t);
+    for (int i = 0; i < 17; i++) {
+        talk_say(&t, "A: ");
+        talk_say(&t, piece);
+        talk_say(&t, "\r\n");
+    }
+    talk_say(&t, "\r\nx\r\n.\r\n");
+    assert_true(has(sv_str(talk_reply(&t, 552)), "552 5.3.4 "));
+    quit(&t);
+    bench_settings(b, pieces);
+    bench_settings_acked(b);
+}
+
 static void submission_asks_lookup_for_passwords(void **state)
 {
     static const struct {
@@ -420,6 +460,7 @@ int main(void)
         cmocka_unit_test(a_large_body_goes_to_a_file),
         cmocka_unit_test(no_file_means_452),
         cmocka_unit_test(loops_are_cut),
+        cmocka_unit_test(header_limits),
         cmocka_unit_test(submission_asks_lookup_for_passwords),
         cmocka_unit_test(implicit_tls_shakes_hands_first),
         cmocka_unit_test(bytes_behind_starttls_end_the_session),
