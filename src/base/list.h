@@ -33,9 +33,9 @@ static inline void list_push_back(struct list *head, struct list *node)
 }
 static inline void list_remove(struct list *node)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it misses that a freed node has left the list */
     if (!node->next)
         return;
-    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it misses that a freed node has left the list */
     node->prev->next = node->next;
     node->next->prev = node->prev;
     node->prev = node->next = NULL;

@@ -29,13 +29,13 @@ struct conn {
     struct timer *timer;
     struct tls *tls; /* NULL = clear */
     struct buf out;
-    size_t sent;         /* of out */
-    bool want_write;     /* connecting, or TLS must write before it can go on */
-    bool want_read;      /* TLS must read before it can write */
-    bool hold;           /* output waits for the tarpit */
-    bool dry;            /* in clear: the last read took all there was; cleared when readable */
-    int events;          /* what the watch waits for now */
-    int wanted;          /* what it should: reading is given up only when it would wake us in vain */
+    size_t sent;     /* of out */
+    bool want_write; /* connecting, or TLS must write before it can go on */
+    bool want_read;  /* TLS must read before it can write */
+    bool hold;       /* output waits for the tarpit */
+    bool dry;        /* in clear: the last read took all there was; cleared when readable */
+    int events;      /* what the watch waits for now */
+    int wanted;      /* what it should: reading is given up only when it would wake us in vain */
     int64_t deadline_ms; /* monotonic; 0 = none */
     int64_t armed_ms;    /* when the timer fires; 0 = not armed. Never later than deadline_ms */
 };

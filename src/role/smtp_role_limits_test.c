@@ -120,19 +120,24 @@ static void connections_a_minute(void **state)
     use(b, quick);
 }
 
+static void handshake(struct bench *b, const char *from)
+{
+    struct talk t = greeted(from, b->port_mx);
+
+    (void)talk_cmd(&t, "STARTTLS", 220);
+    talk_tls_client(b, &t);
+    (void)talk_cmd(&t, "QUIT", 221);
+    talk_close(&t);
+}
+
 /* B comes for clear text at the limit, is told at STARTTLS, and its implicit TLS is not begun. */
 static void handshakes_a_minute(void **state)
 {
     struct bench *b = *state;
 
     use(b, few);
-    for (int i = 0; i < 2; i++) {
-        struct talk t = greeted(B, b->port_mx);
-        (void)talk_cmd(&t, "STARTTLS", 220);
-        talk_tls_client(b, &t);
-        (void)talk_cmd(&t, "QUIT", 221);
-        talk_close(&t);
-    }
+    for (int i = 0; i < 2; i++)
+        handshake(b, B);
     struct talk t = greeted(B, b->port_mx);
     (void)talk_cmd(&t, "NOOP", 250);
     assert_true(has(talk_cmd(&t, "STARTTLS", 421), "421 4.7.0 Error: too many TLS handshakes"));
@@ -142,12 +147,8 @@ static void handshakes_a_minute(void **state)
     struct talk implicit = talk_from(B, b->port_submissions);
     assert_null(talk_line(&implicit));
     talk_close(&implicit);
-    for (int i = 0; i < 4; i++) {
-        t = greeted(D, b->port_mx);
-        (void)talk_cmd(&t, "STARTTLS", 220);
-        talk_tls_client(b, &t);
-        talk_close(&t);
-    }
+    for (int i = 0; i < 4; i++)
+        handshake(b, D);
     use(b, quick);
 }
 
