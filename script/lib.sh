@@ -9,7 +9,7 @@ BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config libuv1-dev libssl-dev
 # what the demo and the integration tests need besides
 LAB_PACKAGES=(python3 python3-cryptography python3-dnspython openssl)
 TEST_PACKAGES=(clang clang-tidy clang-format libclang-rt-14-dev python3-pytest swaks universal-ctags
-    pflogsumm curl codespell lsof strace systemd git iproute2 procps file)
+    pflogsumm curl codespell mandoc lsof strace systemd git iproute2 procps file)
 
 say() { printf '\n== %s\n' "$*"; }
 

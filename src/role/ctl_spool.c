@@ -209,12 +209,14 @@ int ctl_spool(struct ctl *c)
     buf_done(&j.body);
     if (exit)
         return exit;
-    if (export && !j.have_master)
-        fprintf(stderr, "postsealctl: the master key cannot be read: nothing could be exported\n");
     printf("%llu good records, %llu damaged", (unsigned long long)j.good,
            (unsigned long long)j.bad);
     if (export)
         printf(", %llu messages exported", (unsigned long long)j.messages);
     putchar(0x0a);
+    if (export && !j.have_master) {
+        fprintf(stderr, "postsealctl: the master key cannot be read: nothing could be exported\n");
+        return EX_NOINPUT;
+    }
     return j.bad ? EX_DATAERR : EX_OK;
 }
