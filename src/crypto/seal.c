@@ -78,13 +78,33 @@ static void must(int ok)
         abort();
 }
 
+/* What EVP_aes_256_ctr() and EVP_sha256() name is looked up in each use, which costs as much as
+ * the work on a small message: looked up once instead. They live as long as the process. */
+static const EVP_CIPHER *aes_256_ctr(void)
+{
+    static EVP_CIPHER *cipher;
+
+    if (!cipher)
+        cipher = EVP_CIPHER_fetch(NULL, "AES-256-CTR", NULL);
+    return cipher;
+}
+
+static const EVP_MD *md_sha256(void)
+{
+    static EVP_MD *md;
+
+    if (!md)
+        md = EVP_MD_fetch(NULL, "SHA256", NULL);
+    return md;
+}
+
 void body_crypt(const uint8_t key[32], uint64_t nonce, uint64_t offset, char *p, size_t n)
 {
     EVP_CIPHER_CTX *ctx CLEANUP(cipher_ctx_cleanup) = EVP_CIPHER_CTX_new();
     uint8_t iv[16], skipped[16] = {0};
     int len = 0;
     counter_block(nonce, offset / 16, iv);
-    must(ctx && EVP_EncryptInit_ex(ctx, EVP_aes_256_ctr(), NULL, key, iv) == 1);
+    must(ctx && EVP_EncryptInit_ex2(ctx, aes_256_ctr(), key, iv, NULL) == 1);
     if (offset % 16)
         must(EVP_EncryptUpdate(ctx, skipped, &len, skipped, (int)(offset % 16)));
     while (n) {
@@ -105,7 +125,7 @@ struct sha256 *sha256_new(void)
     struct sha256 *h = calloc(1, sizeof(*h));
     must(h != NULL);
     h->ctx = EVP_MD_CTX_new();
-    must(h->ctx && EVP_DigestInit_ex(h->ctx, EVP_sha256(), NULL) == 1);
+    must(h->ctx && EVP_DigestInit_ex2(h->ctx, md_sha256(), NULL) == 1);
     return h;
 }
 
@@ -117,7 +137,7 @@ void sha256_add(struct sha256 *h, struct sv bytes)
 void sha256_final(struct sha256 *h, uint8_t out_digest[32])
 {
     must(EVP_DigestFinal_ex(h->ctx, out_digest, NULL));
-    must(EVP_DigestInit_ex(h->ctx, NULL, NULL)); /* keeps the fetched digest */
+    must(EVP_DigestInit_ex2(h->ctx, NULL, NULL)); /* keeps the fetched digest */
 }
 
 void sha256_free(struct sha256 *h)
@@ -130,5 +150,5 @@ void sha256_free(struct sha256 *h)
 
 void sha256_once(struct sv bytes, uint8_t out_digest[32])
 {
-    must(EVP_Digest(bytes.n ? bytes.p : "", bytes.n, out_digest, NULL, EVP_sha256(), NULL));
+    must(EVP_Digest(bytes.n ? bytes.p : "", bytes.n, out_digest, NULL, md_sha256(), NULL));
 }
