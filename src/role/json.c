@@ -6,10 +6,25 @@
 
 #include <inttypes.h>
 
+/* Bytes at the front that stand for themselves. */
+static size_t plain_run(struct sv v)
+{
+    size_t n = 0;
+
+    while (n < v.n && v.p[n] >= ' ' && v.p[n] <= '~' && v.p[n] != '"' && v.p[n] != '\\')
+        n++;
+    return n;
+}
+
 static void quote(struct buf *b, struct sv v)
 {
     (void)buf_append_byte(b, '"');
     while (v.n) {
+        size_t run = plain_run(v);
+        (void)buf_append(b, v.p, run);
+        v = sv_skip(v, run);
+        if (!v.n)
+            break;
         uint32_t cp = 0;
         size_t n = utf8_next(v, &cp);
         unsigned char c = (unsigned char)v.p[0];
