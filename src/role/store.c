@@ -11,11 +11,12 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define BATCH_EVENTS   512
-#define BATCH_DELAY_MS 200 /* gathers; an event is visible well within a second */
+#define BATCH_EVENTS   4096 /* a commit writes each page of an index once, however many rows */
+#define BATCH_DELAY_MS 200  /* gathers; an event is visible well within a second */
 #define PURGE_EVERY_MS 60000
 #define PURGE_SLICE    2000
 #define ARENA_BYTES    (64u * 1024 * 1024)
+#define BATCH_BYTES    (8u * 1024 * 1024)
 
 /* ---- tracking ---- */
 
@@ -29,7 +30,8 @@ static bool store_batch(struct store *s)
 
     arena_init(&a, ARENA_BYTES);
     list = ARENA_ARRAY(&a, struct event, BATCH_EVENTS);
-    while (list && n < BATCH_EVENTS && eventlog_next(s->events, &a, &list[n]) == ERR_OK)
+    while (list && n < BATCH_EVENTS && a.used < BATCH_BYTES &&
+           eventlog_next(s->events, &a, &list[n]) == ERR_OK)
         n++;
     if (n && db_events_add(s->db, list, n, &info)) {
         log_msg(LOG_ERROR, "store", "%s", info.text);
@@ -40,8 +42,9 @@ static bool store_batch(struct store *s)
         struct events_at at = {.seq = list[n - 1].seq};
         role_tell(s->queue, MSG_EVENTS_AT, &at, -1);
     }
+    bool full = n == BATCH_EVENTS || a.used >= BATCH_BYTES;
     arena_done(&a);
-    return n == BATCH_EVENTS;
+    return full;
 }
 
 static void gather(void *ctx)
