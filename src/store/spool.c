@@ -22,12 +22,17 @@ void spool_alarm(struct spool *sp, enum err code, int sys, const char *fmt, ...)
 
 /* ---- room ---- */
 
-/* Bytes that mail may still fill: what is in hand, and whole segments above the reserve. One
- * segment is always held back, so that results can be written however full the disk gets. */
-static uint64_t room_left(const struct spool *sp)
+static uint64_t disk_free(const struct spool *sp)
+{
+    return sp->c.io.free_bytes ? sp->c.io.free_bytes(sp->c.io.ctx) : UINT64_MAX / 4;
+}
+
+/* Bytes that mail may still fill, exact when fewer than `wanted`: what is in hand, and whole
+ * segments above the reserve. One segment is always held back, so that results can be written
+ * however full the disk gets. */
+static uint64_t room_left(const struct spool *sp, uint64_t wanted)
 {
     uint64_t size = sp->c.segment_size, usable = size - SPOOL_HEAD, in_hand = 0;
-    uint64_t disk = sp->c.io.free_bytes ? sp->c.io.free_bytes(sp->c.io.ctx) : UINT64_MAX / 4;
 
     for (uint32_t i = 0; i < sp->n_segs; i++) {
         struct seg *s = sp->segs[i];
@@ -36,8 +41,11 @@ static uint64_t room_left(const struct spool *sp)
         else if (s && s->state == SEG_ACTIVE)
             in_hand += s->life.size - s->end;
     }
-    uint64_t more = disk > sp->c.reserve ? (disk - sp->c.reserve) / size * usable : 0;
     uint64_t held = usable + sp->cur.bytes.n + (sp->writing ? sp->wr.bytes.n : 0);
+    if (in_hand > held && in_hand - held >= wanted)
+        return in_hand - held; /* the disk is asked only when that is not enough */
+    uint64_t disk = disk_free(sp);
+    uint64_t more = disk > sp->c.reserve ? (disk - sp->c.reserve) / size * usable : 0;
     return in_hand + more > held ? in_hand + more - held : 0;
 }
 
@@ -49,16 +57,16 @@ static uint64_t put_size(uint64_t envelope, uint64_t body)
 
 enum err spool_room(const struct spool *sp, uint64_t size)
 {
-    uint64_t disk = sp->c.io.free_bytes ? sp->c.io.free_bytes(sp->c.io.ctx) : UINT64_MAX / 4;
-
     if (sp->refusing)
         return ERR_IO;
     if (size > SPOOL_INLINE_MAX) { /* the body goes to a file of its own */
+        uint64_t disk = disk_free(sp);
         if (disk < sp->c.reserve || disk - sp->c.reserve < size)
             return ERR_NOSPACE;
         size = 0;
     }
-    return room_left(sp) < put_size(0, size) ? ERR_NOSPACE : ERR_OK;
+    uint64_t wanted = put_size(0, size);
+    return room_left(sp, wanted) < wanted ? ERR_NOSPACE : ERR_OK;
 }
 
 /* ---- appending ---- */
@@ -81,7 +89,8 @@ enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv 
         return ERR_SYNTAX;
     if (index_find(&sp->ix, id) != NONE)
         return ERR_CONFLICT;
-    if (room_left(sp) < put_size(envelope.n, body.n))
+    uint64_t wanted = put_size(envelope.n, body.n);
+    if (room_left(sp, wanted) < wanted)
         return ERR_NOSPACE;
     uint32_t msg = index_add(&sp->ix, id);
     index_at(&sp->ix, msg)->flags |= MSG_FRESH;
