@@ -61,8 +61,11 @@ static struct snapshot *snapshot_of(struct content *c, uint64_t revision)
 static void snapshot_take(struct content *c, uint64_t revision, const struct settings *s,
                           struct arena arena)
 {
-    struct snapshot *slot = &c->snaps[c->next_snap];
-    c->next_snap = (c->next_snap + 1) % SNAPSHOTS;
+    struct snapshot *slot = snapshot_of(c, revision);
+    if (!slot) {
+        slot = &c->snaps[c->next_snap];
+        c->next_snap = (c->next_snap + 1) % SNAPSHOTS;
+    }
     if (c->used == slot)
         c->used = NULL;
     if (slot->s)
@@ -78,9 +81,8 @@ static void on_settings(struct content *c, const struct settings_msg *m)
     struct arena arena;
 
     arena_init(&arena, SNAPSHOT_MEM_MAX);
-    if (snapshot_of(c, m->revision)) {
-        /* sent again after a restart of queue */
-    } else if (!errors || settings_compile(m->tree, m->revision, &arena, &s, errors)) {
+    /* A number that is known may name other settings now: of a database that began anew. */
+    if (!errors || settings_compile(m->tree, m->revision, &arena, &s, errors)) {
         ack.error = errors && errors->n ? sv_str(errors->list[0].text) : SV("out of memory");
         log_msg(LOG_ERROR, "settings", "revision %llu cannot be used: %.*s",
                 (unsigned long long)m->revision, SV_ARG(ack.error));

@@ -338,8 +338,11 @@ void smtp_out_deliver(struct smtp *m, const struct delivery *d, int fd)
     a->snap = smtp_snap_ref(m->snap);
     a->start_wall_ms = smtp_wall(m);
     if (take_job(a, d)) {
+        const struct outcome no = {.attempt = d->attempt, .id = d->id, .failure = FAILURE_INTERNAL};
         log_msg(LOG_ERROR, "attempt", "a delivery job could not be taken");
         smtp_out_free(a);
+        if (m->queue) /* which would wait for it for ever */
+            smtp_tell(m->queue, MSG_ATTEMPT_DONE, &no);
         return;
     }
     take_hosts(a);

@@ -629,6 +629,21 @@ static void orphans_are_finished_or_dropped(void **state)
     (void)close(l2);
 }
 
+/* Every job has an answer: the queue would wait for it for ever. */
+static void a_job_that_cannot_be_taken_is_answered(void **state)
+{
+    struct bench *b = *state;
+    struct delivery d = job_for(9, ++next_attempt, TLS_LEVEL_ENCRYPT, SV(BODY));
+
+    d.n_rcpts = 0;
+    bench_send(b, MSG_DELIVER, &d, -1);
+    const struct outcome *o = &bench_expect(b, MSG_ATTEMPT_DONE)->ATTEMPT_DONE;
+    assert_int_equal(o->attempt, next_attempt);
+    assert_int_equal(o->id, d.id);
+    assert_int_equal(o->failure, FAILURE_INTERNAL);
+    assert_int_equal(o->n_rcpts, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -648,6 +663,7 @@ int main(void)
         cmocka_unit_test(an_endless_peer_is_a_timeout),
         cmocka_unit_test(a_wrong_body_is_never_sent),
         cmocka_unit_test(a_large_body_comes_from_its_file),
+        cmocka_unit_test(a_job_that_cannot_be_taken_is_answered),
         cmocka_unit_test(results_are_told_again),
         cmocka_unit_test(orphans_are_finished_or_dropped),
     };
