@@ -6,8 +6,9 @@
 
 #include <cmocka.h>
 
-#define LONG_WORD "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijk" /* 63 letters  \
-                                                                                     */
+#define LONG_WORD                                                                                  \
+    "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijk" /* 63 letters                \
+                                                                       */
 
 static const char *const words[] = {"alpha", "beta", "gamma", "warn", LONG_WORD, LONG_WORD "l"};
 
