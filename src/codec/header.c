@@ -159,22 +159,37 @@ static bool line_complete(const struct header_stream *h)
     return h->line.n && h->line.p[h->line.n - 1] == '\n';
 }
 
+/* The gathered line passes HEADER_FIELD_MAX with this piece: a field that is refused, or, without a
+ * name so far, the first line of a body. Judged on the same bytes however the input was cut. */
+static enum err overlong(struct header_stream *h, struct sv piece, struct sv *chunk,
+                         struct buf *out)
+{
+    size_t room = HEADER_FIELD_MAX - h->line.n;
+    enum err e = buf_append_sv(&h->line, sv_take(piece, room));
+
+    if (e || field_split(buf_sv(&h->line)).name.n) {
+        h->field_long = h->too_large = true;
+        return ERR_LIMIT;
+    }
+    *chunk = sv_skip(*chunk, room);
+    return flush(h, out);
+}
+
 /* Takes at most one line off *chunk. */
 static enum err take_line(struct header_stream *h, struct sv *chunk, struct buf *out)
 {
     if (line_complete(h) && !is_wsp(chunk->p[0]))
         return flush(h, out);
     struct sv piece = sv_take(*chunk, line_len(*chunk));
+    size_t left = h->max_total - (h->total - h->line.n), n = h->line.n + piece.n;
 
-    h->total += piece.n;
-    if (h->line.n + piece.n > HEADER_FIELD_MAX) {
-        h->field_long = h->too_large = true;
-        return ERR_LIMIT;
-    }
-    if (h->total > h->max_total || buf_append_sv(&h->line, piece)) {
+    if (left >= HEADER_FIELD_MAX && n > HEADER_FIELD_MAX)
+        return overlong(h, piece, chunk, out);
+    if (n > left || buf_append_sv(&h->line, piece)) {
         h->too_large = true;
         return ERR_LIMIT;
     }
+    h->total += piece.n;
     *chunk = sv_skip(*chunk, piece.n);
     if (!is_empty_line(buf_sv(&h->line)))
         return ERR_OK;

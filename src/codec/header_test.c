@@ -188,6 +188,31 @@ static void test_stream_field_limits(void **state)
     }
 }
 
+/* A long first line without a name is no field: the body of a message without header section. */
+static void test_stream_long_body_line(void **state)
+{
+    static const size_t pieces[] = {SIZE_MAX, 1000, HEADER_FIELD_MAX, HEADER_FIELD_MAX + 1};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+        struct header_stream h;
+        struct buf in, out;
+        buf_init(&in, 1 << 20);
+        buf_init(&out, 1 << 20);
+        header_stream_init(&h, 1 << 18, SV(""));
+        while (in.n < 1000000)
+            (void)buf_append_byte(&in, in.n == 900000 ? ':' : 'a');
+        (void)buf_append_sv(&in, SV("\r\nBcc: this is text\r\n"));
+        for (struct sv left = buf_sv(&in); left.n; left = sv_skip(left, pieces[i]))
+            assert_int_equal(header_stream_feed(&h, sv_take(left, pieces[i]), &out), ERR_OK);
+        assert_int_equal(header_stream_end(&h, &out), ERR_OK);
+        assert_true(h.done && sv_eq(buf_sv(&out), buf_sv(&in)));
+        header_stream_done(&h);
+        buf_done(&in);
+        buf_done(&out);
+    }
+}
+
 static void test_long_values_are_cut(void **state)
 {
     struct header_stream h;
@@ -295,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_stream_any_chunking),
         cmocka_unit_test(test_stream_limits),
         cmocka_unit_test(test_stream_field_limits),
+        cmocka_unit_test(test_stream_long_body_line),
         cmocka_unit_test(test_long_values_are_cut),
         cmocka_unit_test(test_received),
         cmocka_unit_test(test_received_protocols),
