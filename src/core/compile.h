@@ -14,7 +14,8 @@ struct compile {
     struct arena *a;
     struct settings *s;
     struct settings_errors *errors;
-    struct sv file; /* being read */
+    struct sv file;  /* being read */
+    uint32_t *lines; /* line of each row of settings_table, 0 = it does not stand in its file */
 };
 
 /* Collects an error; key may be empty, line 0 = the file as a whole. */

@@ -160,7 +160,9 @@ void compile_scalars(struct compile *c, struct sv section, struct sv text)
     struct conf_item item;
     bool *seen = compile_array(c, settings_table_n, sizeof(bool));
 
-    while (seen && conf_next(&r, &item)) {
+    if (!c->lines)
+        c->lines = compile_array(c, settings_table_n, sizeof(*c->lines));
+    while (seen && c->lines && conf_next(&r, &item)) {
         const struct setting *row = item.section ? NULL : find_row(section, item.key);
         if (item.section) {
             compile_error(c, item.line, SV_NULL, "this file has no sections, only keys");
@@ -170,12 +172,28 @@ void compile_scalars(struct compile *c, struct sv section, struct sv text)
             compile_error(c, item.line, item.key, "stands twice");
         } else {
             seen[row - settings_table] = true;
+            c->lines[row - settings_table] = item.line;
             set_scalar(c, row, &item);
         }
     }
 }
 
 /* ---- checks that one row cannot express ---- */
+
+static uint32_t line_of(const struct compile *c, const char *dotted)
+{
+    const struct setting *row = setting_find(sv_str(dotted));
+
+    return c->lines && row ? c->lines[row - settings_table] : 0;
+}
+
+/* Of two keys that do not fit, the one that stands there is to blame. */
+static uint32_t line_of_pair(const struct compile *c, const char *key, const char *other)
+{
+    uint32_t line = line_of(c, key);
+
+    return line ? line : line_of(c, other);
+}
 
 static void check_address(struct compile *c, const char *dotted)
 {
@@ -185,7 +203,8 @@ static void check_address(struct compile *c, const char *dotted)
     if (!v.n || (mailaddr_valid(v) && mailaddr_domain(v, (char[256]){0}).n))
         return;
     c->file = arena_printf(c->a, "%s.conf", row->file);
-    compile_error(c, 0, sv_str(row->key), "\"%.*s\" is not a mail address", SV_ARG(v));
+    compile_error(c, line_of(c, dotted), sv_str(row->key), "\"%.*s\" is not a mail address",
+                  SV_ARG(v));
 }
 
 /* "IP", "IP:port" or "[IPv6]:port" */
@@ -213,7 +232,8 @@ static void check_dns(struct compile *c)
     while (rest.n) {
         struct sv one = sv_trim(sv_cut(&rest, ','));
         if (!server_valid(one))
-            compile_error(c, 0, SV("servers"), "\"%.*s\" is not an address with port", SV_ARG(one));
+            compile_error(c, line_of(c, "dns.servers"), SV("servers"),
+                          "\"%.*s\" is not an address with port", SV_ARG(one));
     }
 }
 
@@ -227,15 +247,17 @@ void compile_scalar_checks(struct compile *c)
     check_dns(c);
     c->file = SV("general.conf");
     if (s->general_fqdn.n && !domain_valid(s->general_fqdn))
-        compile_error(c, 0, SV("fqdn"), "\"%.*s\" is not a host name", SV_ARG(s->general_fqdn));
+        compile_error(c, line_of(c, "general.fqdn"), SV("fqdn"), "\"%.*s\" is not a host name",
+                      SV_ARG(s->general_fqdn));
     c->file = SV("delivery.conf");
     if (s->delivery_max_retry_min < s->delivery_retry_interval_min)
-        compile_error(c, 0, SV("max_retry_min"), "must not be less than retry_interval_min (%u)",
+        compile_error(c, line_of_pair(c, "delivery.max_retry_min", "delivery.retry_interval_min"),
+                      SV("max_retry_min"), "must not be less than retry_interval_min (%u)",
                       (unsigned)s->delivery_retry_interval_min);
     c->file = SV("msg.conf");
     if (s->msg_max_session_kb < s->msg_max_kb)
-        compile_error(c, 0, SV("max_session_kb"), "must not be less than max_kb (%u)",
-                      (unsigned)s->msg_max_kb);
+        compile_error(c, line_of_pair(c, "msg.max_session_kb", "msg.max_kb"), SV("max_session_kb"),
+                      "must not be less than max_kb (%u)", (unsigned)s->msg_max_kb);
 }
 
 /* ---- canonical text ---- */
