@@ -1,8 +1,8 @@
 /* The bootstrap file: never a crash; what is refused has a sentence, what is taken has an address.
  */
-#include "role/bootstrap.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "role/bootstrap.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

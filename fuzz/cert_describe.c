@@ -1,7 +1,7 @@
 /* Describing a certificate and matching names against it: PEM, or DER when it does not look so. */
-#include "crypto/cert.h"
+#include "fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "crypto/cert.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,9 +1,7 @@
 /* Import of a key with its chain: first byte = length of the password, then password, then file. */
+#include "fuzz.h"
+
 #include "crypto/cert.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

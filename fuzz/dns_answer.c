@@ -1,8 +1,8 @@
 /* DNS answers: first byte chooses the type asked for, the rest is the message. Names that come out
  * are host names, and cleaning one again changes nothing. */
-#include "net/dns_msg.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "net/dns_msg.h"
 
 static void check_record(const struct dns_record *r)
 {

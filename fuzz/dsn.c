@@ -1,8 +1,8 @@
 /* Random fields become a report whose lines are safe and of which a sealed form leaks nothing. The
  * input is cut at 0xff bytes: flags, then texts in the order of use below. */
-#include "codec/dsn.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "codec/dsn.h"
 
 #define BOUNDARY "=_fuzz-b0undary"
 #define SECRET   "SECRET"

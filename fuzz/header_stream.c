@@ -1,8 +1,8 @@
 /* The first byte chooses the chunking; the rest is a message. Whatever the chunking, the result is
  * that of one piece, and without Bcc nothing is changed. */
-#include "codec/header.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "codec/header.h"
 
 #define SECTION_MAX 4096
 

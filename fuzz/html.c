@@ -1,12 +1,10 @@
 /* Fuzz: HTML to text, charsets and the normalised view. First byte chooses a charset. */
-#include "content/html.h"
+#include "fuzz.h"
+
 #include "base/utf8.h"
 #include "content/charset.h"
+#include "content/html.h"
 #include "content/normal.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,10 +1,8 @@
 /* Fuzz: identifier scanner and key phrases over arbitrary bytes. */
+#include "fuzz.h"
+
 #include "content/ident.h"
 #include "content/phrase.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void on_ident(void *ctx, enum ident kind, struct sv digits)
 {

@@ -1,10 +1,8 @@
 /* What `keys` and its clients parse of each other beyond the message table. */
-#include "role/keys_wire.h"
+#include "fuzz.h"
+
 #include "role/keys_child.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "role/keys_wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

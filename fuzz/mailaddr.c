@@ -1,7 +1,7 @@
 /* An address: parts of a valid one are valid and clean, and put together they give it again. */
-#include "codec/mailaddr.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "codec/mailaddr.h"
 
 static void require(bool ok)
 {

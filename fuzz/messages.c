@@ -1,7 +1,7 @@
 /* Frames between processes: what decodes must encode to the same bytes again. */
-#include "model/messages.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "model/messages.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -3,10 +3,10 @@
  * whatever they claim, the marks agree, an Encrypt mark always gets mandatory TLS, and a scan that
  * failed is never clean. Input: 4 bytes length of the facts, the facts, the envelope.
  */
+#include "fuzz.h"
+
 #include "core/plan.h"
 #include "core/settings.h"
-
-#include <stdlib.h>
 
 static const struct settings *default_settings(void)
 {

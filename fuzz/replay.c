@@ -2,17 +2,15 @@
  * Stand-in for libFuzzer's main: runs every file of the given files and directories through the
  * target once, in order of name. A crash names its file on the last line of stderr.
  */
+#include "fuzz.h"
+
 #include "base/attr.h"
 
 #include <dirent.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #define INPUT_MAX (1U << 20)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static unsigned run_file(const char *path)
 {

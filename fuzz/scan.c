@@ -1,9 +1,7 @@
 /* Fuzz: a whole message through the scan, by GMime and by the fast path. */
+#include "fuzz.h"
+
 #include "content/scan.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,8 +1,8 @@
 /* Settings trees: never a crash; what compiles exports to a tree that compiles to the same bytes.
  */
-#include "core/settings.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "core/settings.h"
 
 static void check_round_trip(const struct settings *s, struct arena *arena,
                              struct settings_errors *errors)

@@ -5,16 +5,9 @@
  * nothing of the message leaves without TLS where it is required, and that secrets stay out of the
  * transcript.
  */
+#include "fuzz.h"
+
 #include "proto/smtp_cli.h"
-#include <stdlib.h>
-
-#define CHECK(x)                                                                                   \
-    do {                                                                                           \
-        if (!(x))                                                                                  \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct run {
     struct smtp_cli *cli;

@@ -3,17 +3,10 @@
  * sizes of the pieces, the rest is the message. It arrives as it was (with a final CRLF), or, when
  * it holds a bare CR, bare LF or NUL, not at all; and nothing of it is ever taken as a command.
  */
+#include "fuzz.h"
+
 #include "proto/smtp_cli.h"
 #include "proto/smtp_srv.h"
-#include <stdlib.h>
-
-#define CHECK(x)                                                                                   \
-    do {                                                                                           \
-        if (!(x))                                                                                  \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct pair {
     struct smtp_srv *srv;

@@ -3,16 +3,9 @@
  * and in pieces; both must say and take the same. Checks that replies are well formed and that no
  * message with a bare CR, bare LF or NUL is offered as complete.
  */
+#include "fuzz.h"
+
 #include "proto/smtp_srv.h"
-#include <stdlib.h>
-
-#define CHECK(x)                                                                                   \
-    do {                                                                                           \
-        if (!(x))                                                                                  \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct run {
     struct smtp_srv *srv;

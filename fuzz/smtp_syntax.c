@@ -1,8 +1,8 @@
 /* One line, read as a command of a client and as a reply of a server. */
-#include "codec/smtp_syntax.h"
-#include "codec/mailaddr.h"
+#include "fuzz.h"
 
-#include <stdlib.h>
+#include "codec/mailaddr.h"
+#include "codec/smtp_syntax.h"
 
 static void require(bool ok)
 {

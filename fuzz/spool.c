@@ -6,13 +6,13 @@
  * fields and CRC are put right Whatever it is: open, read all, append, restart, scan. Nothing may
  * crash, and what was acknowledged here must be found again.
  */
+#include "fuzz.h"
+
 #include "../src/store/spool_disk.c" /* the disk in memory, shared with the unit tests */
 #include "base/hash.h"
 #include "store/spool_int.h"
 
 #define SEG 24576u
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct seen {
     struct spool *sp;
