@@ -208,16 +208,17 @@ static void print_facts(const json_t *f)
     printf("scan %s%s%s, %lld bytes, %lld attachments, %lld us\n", ctl_s(f, "scan"),
            *ctl_s(f, "error") ? ": " : "", ctl_s(f, "error"), ctl_n(f, "size"),
            ctl_n(f, "attachments"), ctl_n(f, "micros"));
-    json_array_foreach(json_object_get(f, "parts"), i, p)
-        printf("  part %-8s %s%s%s%s%s, %lld bytes%s%s%s%s\n", ctl_s(p, "path"), ctl_s(p, "type"),
-               *ctl_s(p, "true_type") ? " is " : "", ctl_s(p, "true_type"),
-               *ctl_s(p, "name") ? " name " : "", ctl_s(p, "name"), ctl_n(p, "size"),
-               ctl_b(p, "opaque") ? ", opaque" : "", ctl_b(p, "encrypted") ? ", encrypted" : "",
-               ctl_b(p, "malformed") ? ", malformed" : "",
-               ctl_b(p, "type_mismatch") ? ", type does not match" : "");
-    json_array_foreach(json_object_get(f, "hits"), i, p) printf(
-        "  found %s in part %s: %lld (%lld distinct), for example %s\n", ctl_s(p, "classifier"),
-        ctl_s(p, "part"), ctl_n(p, "count"), ctl_n(p, "unique"), ctl_s(p, "example"));
+    json_array_foreach(json_object_get(f, "parts"), i, p) printf(
+        "  part %-8s %s%s%s%s%s%s%lld bytes%s%s%s%s\n", ctl_s(p, "path"), ctl_s(p, "type"),
+        *ctl_s(p, "true_type") ? " is " : "", ctl_s(p, "true_type"),
+        *ctl_s(p, "name") ? " name " : "", ctl_s(p, "name"), *ctl_s(p, "type") ? ", " : "",
+        ctl_n(p, "size"), ctl_b(p, "opaque") ? ", opaque" : "",
+        ctl_b(p, "encrypted") ? ", encrypted" : "", ctl_b(p, "malformed") ? ", malformed" : "",
+        ctl_b(p, "type_mismatch") ? ", type does not match" : "");
+    json_array_foreach(json_object_get(f, "hits"), i, p)
+        printf("  found %s in part %s: %lld (%lld distinct)%s%s\n", ctl_s(p, "classifier"),
+               ctl_s(p, "part"), ctl_n(p, "count"), ctl_n(p, "unique"),
+               *ctl_s(p, "example") ? ", for example " : "", ctl_s(p, "example"));
 }
 
 static void print_plan(const json_t *r)
