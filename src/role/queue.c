@@ -126,7 +126,7 @@ static void gone(void *ctx, struct ipc *ch, const char *why)
 static void smtp_up(struct queue *q, uint8_t i)
 {
     struct worker *w = &q->smtp[i];
-    enum err room = spool_room(q->spool, 0);
+    enum err room = intake_room(q);
     struct intake in = intake_state(q->intake_open || room ? room : ERR_IO);
 
     w->generation++;
@@ -228,9 +228,21 @@ struct found {
     struct orphan {
         uint64_t id, parent;
         uint8_t kind;
-    } * copies; /* messages that have a parent */
+        bool lost; /* its state is damaged */
+    } * copies;    /* messages that have a parent, or are to be held */
     uint32_t n, cap;
 };
+
+static void found_add(struct found *found, struct orphan o)
+{
+    if (found->n == found->cap) {
+        found->cap = found->cap ? found->cap * 2 : 256;
+        found->copies = realloc(found->copies, found->cap * sizeof(*found->copies));
+        if (!found->copies)
+            abort();
+    }
+    found->copies[found->n++] = o;
+}
 
 static void found_one(void *ctx, const struct spool_found *f)
 {
@@ -257,6 +269,10 @@ static void found_one(void *ctx, const struct spool_found *f)
     m->hold = st.hold;
     m->encrypt = st.decision.encrypt || env.sealed;
     m->n_rcpts = env.n_rcpts;
+    if (f->state_lost) { /* who has it, whether it was held, whether it was marked: not known */
+        m->stage = STAGE_HELD;
+        m->hold = HOLD_EXCEPTION;
+    }
     int64_t due = INT64_MAX;
     for (uint32_t i = 0; i < st.n_rcpts; i++) {
         bool open =
@@ -266,15 +282,8 @@ static void found_one(void *ctx, const struct spool_found *f)
     }
     if (m->stage != STAGE_HELD)
         msg_due(q, m, st.n_rcpts && due != INT64_MAX ? due : 0);
-    if (env.parent) {
-        if (found->n == found->cap) {
-            found->cap = found->cap ? found->cap * 2 : 256;
-            found->copies = realloc(found->copies, found->cap * sizeof(*found->copies));
-            if (!found->copies)
-                abort();
-        }
-        found->copies[found->n++] = (struct orphan){env.id, env.parent, env.kind};
-    }
+    if (env.parent || f->state_lost)
+        found_add(found, (struct orphan){env.id, env.parent, env.kind, f->state_lost});
     arena_done(&a);
 }
 
@@ -285,7 +294,7 @@ static bool torn(struct queue *q, const struct orphan *o)
     struct qmsg *parent = msg_find(q, o->parent);
     struct hot *h = NULL;
 
-    if (!parent)
+    if (!parent || o->lost) /* a lost state was written after the batch of the copy */
         return false;
     if (o->kind == MESSAGE_SMTP)
         return true;
@@ -294,6 +303,19 @@ static bool torn(struct queue *q, const struct orphan *o)
     bool unknown = h->st.last_report < o->id;
     hot_free(q, h);
     return unknown;
+}
+
+/* Held in memory by found_one; recorded, so that it stays so. */
+static void hold_lost(struct queue *q, const struct found *found)
+{
+    for (uint32_t i = 0; i < found->n; i++) {
+        struct qmsg *m = found->copies[i].lost ? msg_find(q, found->copies[i].id) : NULL;
+        struct hot *h = NULL;
+        if (!m || hot_load(q, m, &h))
+            continue;
+        h->dirty = true;
+        (void)hot_settle(q, h);
+    }
 }
 
 static void drop_torn(struct queue *q, const struct found *found)
@@ -372,8 +394,10 @@ static enum err open_spool(struct queue *q, struct errinfo *info)
     enum err err = spool_fs_new(q->spool_dir, queue_sync, q->loop, &q->fs, &c.io, info);
     if (!err)
         err = spool_open(&c, found_one, &found, &q->spool, info);
-    if (!err)
+    if (!err) {
         drop_torn(q, &found);
+        hold_lost(q, &found);
+    }
     free(found.copies);
     return err;
 }
@@ -540,7 +564,7 @@ static enum err start(struct queue *q, struct ctl_listener *ctl)
         return err;
     q->control = q->role->control;
     q->ready = true;
-    q->intake_open = spool_room(q->spool, 0) == ERR_OK;
+    q->intake_open = intake_room(q) == ERR_OK;
     for (uint8_t i = 0; i < WORKERS_MAX; i++) {
         if (q->smtp[i].ch)
             smtp_up(q, i);

@@ -3,7 +3,9 @@
 #include "role/queue_harness.h"
 
 #include "base/clock.h"
+#include "store/spoolio.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -370,6 +372,64 @@ static void nothing_is_sent_while_results_cannot_be_recorded(void **state)
     assert_int_equal(qb_matched(b, "queue.count", "{}"), 1);
 }
 
+static void spoil_state(void *ctx, const struct spool_record *r)
+{
+    const struct qb *b = ctx;
+    char path[128], byte = 0;
+
+    if (strcmp(r->kind, "state") != 0)
+        return;
+    (void)snprintf(path, sizeof(path), "%s/spool/%s", b->dir, r->segment);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    off_t at = (off_t)(r->offset + r->length / 2 + 40);
+    assert_true(fd >= 0 && pread(fd, &byte, 1, at) == 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    (void)close(fd);
+}
+
+static void spoil_states(struct qb *b)
+{
+    struct spool_fs *fs = NULL;
+    struct spool_io io;
+    struct errinfo info;
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "%s/spool", b->dir);
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(spool_fs_new(dir, NULL, NULL, &fs, &io, &info), ERR_OK);
+    assert_int_equal(spool_scan(&io, NULL, spoil_state, b, &info), ERR_OK);
+    spool_fs_free(fs);
+    (void)close(dir);
+}
+
+/* Held by an administrator, written to a checkpoint, damaged: nobody may take it for new mail. */
+static void a_damaged_state_is_no_fresh_start(void **state)
+{
+    struct qb *b = *state;
+    uint64_t id = qb_accept(b, &out1);
+
+    qb_scan(b, 1);
+    (void)deliver(b);
+    qb_done(b, QB_DEFERRED);
+    qb_stop(b); /* with a checkpoint, which knows where the state is */
+    spoil_states(b);
+    for (int i = 0; i < 2; i++) {
+        qb_up(b);
+        shows_soon(b, id, "queue", "exception");
+        assert_true(qb_silent(b, QB_SMTP, 100));
+        assert_true(qb_silent(b, QB_CONTENT, 50));
+        (void)poll(NULL, 0, 200);
+        qb_kill(b);
+    }
+    qb_up(b);
+    assert_int_equal(qb_matched(b, "queue.release", "{\"queue\":\"exception\"}"), 1);
+    qb_scan(b, 1); /* decided anew, at an administrator's word */
+    assert_true(deliver(b)->encrypt);
+    qb_done(b, QB_DELIVERED);
+    qb_empty(b);
+}
+
 /* ---- routes ---- */
 
 static void postmaster_without_a_domain_is_ours(void **state)
@@ -400,6 +460,7 @@ int main(void)
         T(a_report_lost_with_its_batch_is_made_again),
         T(a_hold_that_could_not_be_recorded_holds),
         T(nothing_is_sent_while_results_cannot_be_recorded),
+        T(a_damaged_state_is_no_fresh_start),
         T(postmaster_without_a_domain_is_ours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,6 +96,11 @@ enum err hot_load(struct queue *q, struct qmsg *m, struct hot **out_hot)
     if (!err) {
         struct hot *h = hot_new(q, m);
         err = decode(h, buf_sv(&envelope), buf_sv(&state));
+        if (m->stage == STAGE_HELD && h->st.stage == STAGE_NEW) { /* damage: see found_one */
+            h->st.stage = STAGE_HELD;
+            h->st.hold = m->hold;
+            h->st.hold_reason = SV("the record of what was done with the message is damaged");
+        }
         if (err)
             hot_free(q, h);
         else

@@ -90,6 +90,12 @@ static void send_gate(struct queue *q, const struct intake *in)
     }
 }
 
+/* Room for a whole message: that of a part of one would be found out only after its last line. */
+enum err intake_room(const struct queue *q)
+{
+    return spool_room(q->spool, SPOOL_INLINE_MAX);
+}
+
 struct intake intake_state(enum err room)
 {
     bool disk = room == ERR_NOSPACE;
@@ -103,7 +109,7 @@ struct intake intake_state(enum err room)
 
 void intake_gate(struct queue *q)
 {
-    enum err err = spool_room(q->spool, 0);
+    enum err err = intake_room(q);
     struct intake in = intake_state(err);
 
     if (in.open == q->intake_open)

@@ -279,6 +279,7 @@ void intake_file_ask(struct queue *q, uint8_t worker, const struct file_ask *a);
 void intake_file_drop(struct queue *q, uint8_t worker, uint64_t file);
 void intake_worker_gone(struct queue *q, uint8_t worker);
 void intake_lease(struct queue *q, uint8_t worker);
+enum err intake_room(const struct queue *q);
 struct intake intake_state(enum err room);
 void intake_gate(struct queue *q); /* opens or closes reception by disk and spool state */
 bool queue_ids_open(struct queue *q);

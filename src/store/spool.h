@@ -73,6 +73,7 @@ struct spool_found {
     struct sv state;    /* latest STATE payload, "" = none */
     uint64_t body_size; /* of an inline body; 0 with a file */
     struct sv file;     /* name of a large body's file, "" = inline */
+    bool state_lost;    /* damage: there was a state, nobody knows which */
 };
 
 struct spool;

@@ -229,6 +229,7 @@ static void test_no_older_state(void **state)
     rig_open(&r);
     assert_int_equal(r.n_found, 1);
     assert_string_equal(r.state[0], "");
+    assert_true(index_at(&r.sp->ix, index_find(&r.sp->ix, 1))->flags & MSG_STATE_LOST);
     assert_true(r.damage > 0);
     rig_free(&r);
 }

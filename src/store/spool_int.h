@@ -43,7 +43,7 @@
 #define SPOOL_CHUNK      (1u << SPOOL_CHUNK_BITS)
 
 /* ---- index ---- */
-enum { MSG_USED = 1, MSG_FILE = 2, MSG_FRESH = 4, MSG_ENDING = 8 };
+enum { MSG_USED = 1, MSG_FILE = 2, MSG_FRESH = 4, MSG_ENDING = 8, MSG_STATE_LOST = 16 };
 struct msg {
     uint64_t id, state_lsn;
     uint32_t seg; /* of body and envelope; next free entry when not MSG_USED */

@@ -364,6 +364,7 @@ static void account(struct opening *o)
         if (m->state_seg != NONE && !place_ok(sp, m->state_seg)) {
             damage(o, "the segment of a state is gone", m->id, m->state_seg);
             m->state_seg = NONE;
+            m->flags |= MSG_STATE_LOST;
         }
         seg_live(sp, m->seg, (int64_t)msg_group_size(m));
         if (m->state_seg != NONE)
@@ -398,10 +399,13 @@ static void tell(struct opening *o, struct msg *m, struct buf *state,
     if (m->state_seg != NONE &&
         seg_record(sp, m->state_seg, m->state_off, m->state_len, REC_STATE, m->id, state)) {
         sp->segs[m->state_seg]->damaged = true;
-        damage(o, "a state cannot be read; the message begins anew", m->id, m->state_seg);
+        damage(o, "a state cannot be read", m->id, m->state_seg);
         buf_reset(state);
+        m->state_seg = NONE;
+        m->flags |= MSG_STATE_LOST;
     }
     f.state = buf_sv(state);
+    f.state_lost = m->state_seg == NONE && m->flags & MSG_STATE_LOST;
     if (m->flags & MSG_FILE)
         names_add(&o->used, f.file);
     if (each)
