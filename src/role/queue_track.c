@@ -127,7 +127,7 @@ void track(struct queue *q, enum event_kind kind, const struct hot *h, struct sv
         jw_tls(&b, &h->env.peer.tls);
         jw_close(&b);
         e.detail = buf_sv(&b);
-    } else if (h && kind == EVENT_HELD) {
+    } else if (h && kind == EVENT_HELD && !detail.n) {
         jw_open(&b, NULL);
         jw_str(&b, "queue", hold_queue_name(h->st.hold));
         jw_sv(&b, "reason", h->st.hold_reason);

@@ -67,7 +67,8 @@ static void trace(struct store *s, struct ipc *ch, uint64_t tag, const json_t *a
         ctl_fail(ch, tag, EX_USAGE, "id: a queue id of 13 characters is needed");
         return;
     }
-    if (db_events_of(s->db, id, event_out, &l, &info))
+    /* id 0: events of the gateway itself, of no message */
+    if (id && db_events_of(s->db, id, event_out, &l, &info))
         ctl_fail(ch, tag, EX_IOERR, info.text);
     else if (!l.n)
         ctl_fail(ch, tag, EX_NOINPUT, "no message with this id is in the tracking database");
