@@ -298,7 +298,7 @@ class Killer(threading.Thread):
         for pid in pids:
             try:
                 with open("/proc/%d/comm" % pid) as f:
-                    if f.read().startswith("content"):
+                    if "content" in f.read():
                         yield pid
             except (FileNotFoundError, ProcessLookupError):
                 pass
