@@ -17,6 +17,13 @@ void buf_done(struct buf *b)
     *b = (struct buf){0};
 }
 
+void buf_wipe(struct buf *b)
+{
+    if (b->p)
+        explicit_bzero(b->p, b->cap);
+    buf_done(b);
+}
+
 void buf_reset(struct buf *b)
 {
     b->n = 0;

@@ -18,6 +18,7 @@ struct buf {
 
 void buf_init(struct buf *b, size_t max);
 void buf_done(struct buf *b);
+void buf_wipe(struct buf *b);                      /* buf_done for secrets; growing leaves copies */
 void buf_reset(struct buf *b);                     /* n = 0, keeps memory, clears overflow */
 void buf_release(struct buf *b);                   /* n = 0, frees memory, keeps max */
 enum err buf_reserve(struct buf *b, size_t extra); /* room for extra bytes at p + n */

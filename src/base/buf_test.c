@@ -83,13 +83,26 @@ static void test_consume(void **state)
     buf_done(&b);
 }
 
+static void test_wipe(void **state)
+{
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 100);
+    buf_wipe(&b); /* never used: nothing to wipe */
+    buf_init(&b, 100);
+    (void)buf_append_sv(&b, SV("secret"));
+    buf_wipe(&b);
+    assert_null(b.p);
+    assert_int_equal(b.n + b.cap + b.max, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_append),
-        cmocka_unit_test(test_growth),
-        cmocka_unit_test(test_printf),
-        cmocka_unit_test(test_consume),
+        cmocka_unit_test(test_append), cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_printf), cmocka_unit_test(test_consume),
+        cmocka_unit_test(test_wipe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

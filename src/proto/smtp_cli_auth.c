@@ -15,13 +15,6 @@ static void expect(struct smtp_cli *c, enum cli_op op)
     c->session_op = op;
 }
 
-static void wipe(struct buf *b)
-{
-    if (b->p)
-        explicit_bzero(b->p, b->cap);
-    buf_done(b);
-}
-
 /* Sends head + base64 of what is in *secret, which is wiped. */
 static void send_secret(struct smtp_cli *c, struct sv head, struct buf *secret, const char *masked)
 {
@@ -34,8 +27,8 @@ static void send_secret(struct smtp_cli *c, struct sv head, struct buf *secret, 
         cli_fail(c, FAILURE_AUTH, "the credentials are too long");
     else
         cli_secret(c, buf_sv(&line), masked);
-    wipe(&line);
-    wipe(secret);
+    buf_wipe(&line);
+    buf_wipe(secret);
 }
 
 static void send_plain(struct smtp_cli *c, struct sv head)

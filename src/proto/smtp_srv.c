@@ -31,19 +31,12 @@ enum err smtp_srv_new(const struct smtp_srv_config *config, struct smtp_srv **ou
     return ERR_OK;
 }
 
-static void wipe(struct buf *b)
-{
-    if (b->p)
-        explicit_bzero(b->p, b->n);
-    buf_done(b);
-}
-
 void smtp_srv_free(struct smtp_srv *s)
 {
     if (!s)
         return;
-    wipe(&s->in);
-    wipe(&s->secret);
+    buf_wipe(&s->in);
+    buf_wipe(&s->secret);
     buf_done(&s->out);
     arena_done(&s->txn.mem);
     struct arena mem = s->mem;

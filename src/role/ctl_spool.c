@@ -55,7 +55,7 @@ static enum err unwrap(void *ctx, struct sv wrapped, uint8_t out_key[32])
         err = ERR_CORRUPT;
     if (!err)
         memcpy(out_key, plain.p, 32);
-    buf_done(&plain);
+    buf_wipe(&plain);
     return err;
 }
 

@@ -139,9 +139,7 @@ static void child_clear(struct child *c)
     watch_free(c->watch);
     timer_free(c->timer);
     (void)close(c->fd);
-    if (c->answer.p)
-        OPENSSL_cleanse(c->answer.p, c->answer.cap);
-    buf_done(&c->answer);
+    buf_wipe(&c->answer);
     *c = (struct child){.keys = c->keys};
 }
 

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -68,9 +67,7 @@ void keys_child_work(const struct keys_work *w, struct buf *out)
     put_part(out, sv_str(err ? info.text : ""));
     put_part(out, err ? SV_NULL : buf_sv(&key));
     put_part(out, err ? SV_NULL : buf_sv(&chain));
-    if (key.p)
-        OPENSSL_cleanse(key.p, key.cap);
-    buf_done(&key);
+    buf_wipe(&key);
     buf_done(&chain);
 }
 

@@ -24,13 +24,6 @@
 #define FIRST_DAYS 3650
 #define PATH_ROOM  4096
 
-static void wiped_done(struct buf *b)
-{
-    if (b->p)
-        OPENSSL_cleanse(b->p, b->cap);
-    buf_done(b);
-}
-
 static enum err file_error(struct errinfo *info, int sys, const char *what, const char *name)
 {
     enum err code = sys == ENOENT                    ? ERR_NOTFOUND
@@ -149,7 +142,7 @@ static enum err make_master(int dir, struct errinfo *info)
 static enum err make_identity(int dir, const char *id, enum key_kind kind, struct sv hostname,
                               struct errinfo *info)
 {
-    struct buf key CLEANUP(wiped_done), crt CLEANUP(wiped_done);
+    struct buf key CLEANUP(buf_wipe), crt CLEANUP(buf_wipe);
     char name[KEYS_ID_MAX + 8];
     buf_init(&key, KEYS_PEM_MAX);
     buf_init(&crt, KEYS_PEM_MAX);
@@ -233,7 +226,7 @@ enum err keys_first_start(struct sv data_dir, struct sv hostname, struct errinfo
 static enum err push_file(int dir, const char *file, bool is_private, const char *as,
                           keys_push_fn *push, void *ctx, struct errinfo *info)
 {
-    struct buf data CLEANUP(wiped_done);
+    struct buf data CLEANUP(buf_wipe);
     buf_init(&data, KEYS_PEM_MAX);
     enum err err = file_read(dir, file, is_private, &data, info);
     if (!err && push(ctx, sv_str(as), buf_sv(&data)))

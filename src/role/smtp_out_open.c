@@ -53,9 +53,7 @@ static enum err cli_start(struct out_conn *c, struct attempt *a, bool clear)
     };
     if (!err)
         err = smtp_cli_new(&config, &c->cli);
-    if (password.p)
-        explicit_bzero(password.p, password.cap);
-    buf_done(&password);
+    buf_wipe(&password);
     return err;
 }
 
