@@ -170,12 +170,14 @@ def postfix(tmp_path_factory):
     cert, key = CA(str(tmp_path_factory.mktemp("ca"))).issue("mx", ["mx.example.com"])
     ip = "127.0.0.80"
     auth = AuthServer({"alice": "secret"})
-    ports = {free_port(ip): claim for claim in OPTIONS}
-    assert len(ports) == len(OPTIONS)
-    server = Postfix(ip, "127.0.0.81", free_port(ip), "example.com", cert, key, ("127.0.0.1", 9),
+    free = set()
+    while len(free) <= len(OPTIONS):
+        free.add(free_port(ip))
+    ports = {claim: free.pop() for claim in OPTIONS}
+    server = Postfix(ip, "127.0.0.81", free.pop(), "example.com", cert, key, ("127.0.0.1", 9),
                      main=MAIN % auth.port,
-                     listeners={p: ["-o " + o for o in OPTIONS[c]] for p, c in ports.items()})
-    server.ports = {c: p for p, c in ports.items()}
+                     listeners={p: ["-o " + o for o in OPTIONS[c]] for c, p in ports.items()})
+    server.ports = ports
     with server:
         yield server
     auth.close()
