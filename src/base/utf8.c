@@ -64,11 +64,32 @@ size_t utf8_put(uint32_t cp, char out[4])
     return 4;
 }
 
+#define HIGH_BITS 0x8080808080808080u
+
+/* Bytes at the front that are ASCII for sure: whole steps of 32. */
+static size_t ascii_steps(struct sv v)
+{
+    size_t i = 0;
+
+    for (; i + 32 <= v.n; i += 32) {
+        uint64_t w[4];
+        memcpy(w, v.p + i, sizeof w);
+        if ((w[0] | w[1] | w[2] | w[3]) & HIGH_BITS)
+            break;
+    }
+    return i;
+}
+
 bool utf8_valid(struct sv v)
 {
     uint32_t cp;
 
     while (v.n) {
+        size_t run = (uint8_t)v.p[0] < 0x80 ? ascii_steps(v) : 0;
+        if (run) {
+            v = sv_skip(v, run);
+            continue;
+        }
         size_t len = utf8_next(v, &cp);
 
         if (len == 0)
@@ -80,7 +101,7 @@ bool utf8_valid(struct sv v)
 
 bool sv_is_ascii(struct sv v)
 {
-    for (size_t i = 0; i < v.n; i++)
+    for (size_t i = ascii_steps(v); i < v.n; i++)
         if ((uint8_t)v.p[i] >= 0x80)
             return false;
     return true;

@@ -109,10 +109,12 @@ static bool is_readable(struct sv b)
 {
     struct sv head = sv_take(b, 4096);
     size_t odd = 0, high = 0;
+    if (head.n && memchr(head.p, 0, head.n))
+        return false;
     for (size_t i = 0; i < head.n; i++) {
         uint8_t c = (uint8_t)head.p[i];
-        if (c == 0)
-            return false;
+        if (c >= ' ' && c < 127)
+            continue;
         odd +=
             (c < 32 && c != '\t' && c != '\n' && c != '\r' && c != '\f' && c != 0x1b) || c == 127;
         high += c >= 0x80;

@@ -32,29 +32,37 @@ static bool is_blank(char c)
 
 typedef uint8_t block __attribute__((vector_size(16)));
 
-/* Does any of these 16 bytes hold a digit? */
-static bool block_has_digit(const char *p)
+/* Which of eight bytes, marked by 0xff, is the first? */
+static size_t first_marked(uint64_t w)
+{
+    int bits = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_ctzll(w) : __builtin_clzll(w);
+    return (size_t)bits / 8;
+}
+
+/* Place of the first digit among these 16 bytes; 16 when there is none. */
+static size_t block_digit(const char *p)
 {
     block b;
     memcpy(&b, p, sizeof b);
     b = (block)((b - (uint8_t)'0') < 10);
     uint64_t w[2];
     memcpy(w, &b, sizeof w);
-    return (w[0] | w[1]) != 0;
+    if (w[0])
+        return first_marked(w[0]);
+    return w[1] ? 8 + first_marked(w[1]) : sizeof b;
 }
 
 static size_t next_digit(struct sv t, size_t i)
 {
-    while (i < t.n) {
-        while (i + 16 <= t.n && !block_has_digit(t.p + i))
-            i += 16;
-        size_t stop = i + 16 < t.n ? i + 16 : t.n;
-        for (; i < stop; i++) {
-            if (is_digit(t.p[i]))
-                return i;
-        }
+    while (i + 16 <= t.n) {
+        size_t at = block_digit(t.p + i);
+        if (at < 16)
+            return i + at;
+        i += 16;
     }
-    return t.n;
+    while (i < t.n && !is_digit(t.p[i]))
+        i++;
+    return i;
 }
 
 static size_t skip_blanks(struct sv t, size_t i, size_t max)
@@ -80,10 +88,15 @@ static size_t skip_break(struct sv t, size_t i)
     return j;
 }
 
+static bool is_sep(char c)
+{
+    return is_blank(c) || c == '-' || c == '.' || c == '_' || c == '\r' || c == '\n';
+}
+
 /* Separator at i that is followed by a digit: its end and kind, or i. */
 static size_t sep_next(struct sv t, size_t i, char *out_sep)
 {
-    if (i >= t.n || !strchr(" \t-._\r\n", t.p[i]) || t.p[i] == '\0')
+    if (i >= t.n || !is_sep(t.p[i]))
         return i;
     size_t j = skip_blanks(t, i, 3);
     char sep = ' ';
@@ -197,6 +210,22 @@ static size_t seq_slide(struct seq *q, size_t from)
     return 1;
 }
 
+#define DIGITS_MIN 9 /* of the shortest identifier */
+
+/* Where the next digits stand that may be an identifier or its beginning: a short group without a
+ * separator behind it is none. Binary data has hardly anything else. */
+static size_t next_group(struct sv t, size_t i)
+{
+    for (;;) {
+        size_t start = next_digit(t, i);
+        i = start;
+        while (i < t.n && is_digit(t.p[i]))
+            i++;
+        if (i == start || i - start >= DIGITS_MIN || (i < t.n && is_sep(t.p[i])))
+            return start;
+    }
+}
+
 void ident_scan(struct sv text, ident_fn *fn, void *ctx)
 {
     struct seq q;
@@ -205,7 +234,7 @@ void ident_scan(struct sv text, ident_fn *fn, void *ctx)
     q.ctx = ctx;
     q.table = (struct label_table){.known = false};
     memset(q.noise, 0, sizeof q.noise);
-    size_t i = next_digit(text, 0);
+    size_t i = next_group(text, 0);
     while (i < text.n) {
         size_t from = 0;
         char sep = 0;
@@ -226,8 +255,8 @@ void ident_scan(struct sv text, ident_fn *fn, void *ctx)
             if (q.n == SEQ_GROUPS)
                 from = seq_slide(&q, from);
         }
-        if (q.digits >= 9)
+        if (q.digits >= DIGITS_MIN)
             (void)seq_eval(&q, from, q.n);
-        i = next_digit(text, i);
+        i = next_group(text, i);
     }
 }
