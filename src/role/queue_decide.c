@@ -173,7 +173,7 @@ static enum err make_child(struct queue *q, struct hot *h, const uint32_t *group
     buf_reset(&q->scratch);
     envelope_put(&q->scratch, &env);
     if (!err)
-        err = spool_put(q->spool, env.id, buf_sv(&q->scratch), buf_sv(&h->body), env.file);
+        err = spool_put_own(q->spool, env.id, buf_sv(&q->scratch), buf_sv(&h->body), env.file);
     if (err) {
         if (env.file.p != h->env.file.p)
             (void)unlinkat(q->spool_dir, env.file.p, 0);

@@ -28,9 +28,9 @@ static uint64_t disk_free(const struct spool *sp)
 }
 
 /* Bytes that mail may still fill, exact when fewer than `wanted`: what is in hand, and whole
- * segments above the reserve. One segment is always held back, so that results can be written
- * however full the disk gets. */
-static uint64_t room_left(const struct spool *sp, uint64_t wanted)
+ * segments above the reserve. `kept` is always held back, so that results can be written however
+ * full the disk gets: a segment, or half of it from what follows of accepted mail. */
+static uint64_t room_left(const struct spool *sp, uint64_t wanted, uint64_t kept)
 {
     uint64_t size = sp->c.segment_size, usable = size - SPOOL_HEAD, in_hand = 0;
 
@@ -41,7 +41,7 @@ static uint64_t room_left(const struct spool *sp, uint64_t wanted)
         else if (s && s->state == SEG_ACTIVE)
             in_hand += s->life.size - s->end;
     }
-    uint64_t held = usable + sp->cur.bytes.n + (sp->writing ? sp->wr.bytes.n : 0);
+    uint64_t held = kept + sp->cur.bytes.n + (sp->writing ? sp->wr.bytes.n : 0);
     if (in_hand > held && in_hand - held >= wanted)
         return in_hand - held; /* the disk is asked only when that is not enough */
     uint64_t disk = disk_free(sp);
@@ -66,7 +66,7 @@ enum err spool_room(const struct spool *sp, uint64_t size)
         size = 0;
     }
     uint64_t wanted = put_size(0, size);
-    return room_left(sp, wanted) < wanted ? ERR_NOSPACE : ERR_OK;
+    return room_left(sp, wanted, sp->c.segment_size) < wanted ? ERR_NOSPACE : ERR_OK;
 }
 
 /* ---- appending ---- */
@@ -78,8 +78,8 @@ static bool file_name_ok(struct sv file)
     return sv_find_byte(file, '/') == SIZE_MAX && sv_find_byte(file, 0) == SIZE_MAX;
 }
 
-enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
-                   struct sv file)
+static enum err put(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
+                    struct sv file, uint64_t kept)
 {
     if (sp->refusing)
         return ERR_IO;
@@ -90,7 +90,7 @@ enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv 
     if (index_find(&sp->ix, id) != NONE)
         return ERR_CONFLICT;
     uint64_t wanted = put_size(envelope.n, body.n);
-    if (room_left(sp, wanted) < wanted)
+    if (room_left(sp, wanted, kept) < wanted)
         return ERR_NOSPACE;
     uint32_t msg = index_add(&sp->ix, id);
     index_at(&sp->ix, msg)->flags |= MSG_FRESH;
@@ -98,6 +98,18 @@ enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv 
     if (err)
         index_remove(&sp->ix, msg);
     return err;
+}
+
+enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
+                   struct sv file)
+{
+    return put(sp, id, envelope, body, file, sp->c.segment_size);
+}
+
+enum err spool_put_own(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
+                       struct sv file)
+{
+    return put(sp, id, envelope, body, file, sp->c.segment_size / 2);
 }
 
 static enum err find(const struct spool *sp, uint64_t id, uint32_t *out_msg)

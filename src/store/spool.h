@@ -93,6 +93,10 @@ void spool_close(struct spool *sp);
  * spool. */
 NODISCARD enum err spool_put(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
                              struct sv file);
+/* The same for what follows from accepted mail, reports and copies: half of the room that is kept
+ * for results on a full disk is theirs. */
+NODISCARD enum err spool_put_own(struct spool *sp, uint64_t id, struct sv envelope, struct sv body,
+                                 struct sv file);
 /* New state of a message (replaces the former one). May use the reserve. ERR_NOTFOUND: no such
  * message, or its end is already appended. */
 NODISCARD enum err spool_state(struct spool *sp, uint64_t id, struct sv state);
