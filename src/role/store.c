@@ -174,6 +174,16 @@ static void web_closed(void *ctx, struct ipc *ch, const char *why)
     s->web = NULL;
 }
 
+/* What is stored already, for a queue that may not have been told. */
+static void tell_cursor(struct store *s)
+{
+    struct events_at at = {0};
+    struct errinfo info;
+
+    if (s->queue && db_events_cursor(s->db, &at.seq, &info) == ERR_OK && at.seq)
+        role_tell(s->queue, MSG_EVENTS_AT, &at, -1);
+}
+
 static void on_channel(void *ctx, enum role peer, uint8_t index, int fd)
 {
     struct store *s = ctx;
@@ -191,6 +201,8 @@ static void on_channel(void *ctx, enum role peer, uint8_t index, int fd)
     *slot = NULL;
     if (ipc_new(s->role->loop, fd, ROLE_STORE, peer, index, &h, slot))
         close(fd);
+    else if (queue && s->db)
+        tell_cursor(s);
 }
 
 /* ---- control clients ---- */
@@ -295,6 +307,7 @@ static enum err start(struct store *s)
     if (err)
         return err;
     loop_on_turn(s->role->loop, on_turn, s);
+    tell_cursor(s);
     store_nudge(s, 0);
     timer_set(s->purge, 1000);
     return ERR_OK;

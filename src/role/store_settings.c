@@ -103,6 +103,24 @@ static void push(struct store *s, uint64_t revision, struct sv tree)
         role_tell(s->queue, MSG_SETTINGS, &m, -1);
 }
 
+static void deploy_answer(struct store *s, uint8_t exit, const char *problem)
+{
+    struct buf b;
+
+    if (!s->deploy_ch)
+        return;
+    buf_init(&b, 4096);
+    jw_open(&b, NULL);
+    jw_u64(&b, "revision", s->deploy_revision);
+    jw_bool(&b, "active", problem == NULL);
+    if (problem)
+        jw_str(&b, "error", problem);
+    jw_close(&b);
+    ctl_reply(s->deploy_ch, s->deploy_tag, false, exit, &b);
+    buf_done(&b);
+    s->deploy_ch = NULL;
+}
+
 /* The queue says what is active there. An empty or older database learns it; a newer one teaches.
  */
 void store_settings_of_queue(struct store *s, const struct settings_msg *m)
@@ -131,24 +149,8 @@ void store_settings_of_queue(struct store *s, const struct settings_msg *m)
     }
     apply_retention(s, buf_sv(&tree));
     buf_done(&tree);
-}
-
-static void deploy_answer(struct store *s, uint8_t exit, const char *problem)
-{
-    struct buf b;
-
-    if (!s->deploy_ch)
-        return;
-    buf_init(&b, 4096);
-    jw_open(&b, NULL);
-    jw_u64(&b, "revision", s->deploy_revision);
-    jw_bool(&b, "active", problem == NULL);
-    if (problem)
-        jw_str(&b, "error", problem);
-    jw_close(&b);
-    ctl_reply(s->deploy_ch, s->deploy_tag, false, exit, &b);
-    buf_done(&b);
-    s->deploy_ch = NULL;
+    if (m->revision == s->deploy_revision) /* the one before it died between deed and word */
+        deploy_answer(s, EX_OK, NULL);
 }
 
 void store_settings_ack(struct store *s, const struct settings_ack *a)
@@ -168,7 +170,8 @@ void store_deploy_failed(struct store *s, const char *why)
 
 /* ---- verbs ---- */
 
-static void deploy_tree(struct store *s, struct ipc *ch, const struct ctl_req *req, struct sv tree,
+/* True once the revision is in the history; the answer follows when the queue has it. */
+static bool deploy_tree(struct store *s, struct ipc *ch, const struct ctl_req *req, struct sv tree,
                         struct sv comment, const char *action)
 {
     struct errinfo info;
@@ -182,15 +185,11 @@ static void deploy_tree(struct store *s, struct ipc *ch, const struct ctl_req *r
 
     if (s->deploy_ch) {
         ctl_fail(ch, req->tag, EX_TEMPFAIL, "another deploy is under way");
-        return;
+        return false;
     }
-    if (err && err != ERR_NOTFOUND) {
+    if ((err && err != ERR_NOTFOUND) || db_revision_add(s->db, &r, tree, &info)) {
         ctl_fail(ch, req->tag, EX_IOERR, info.text);
-        return;
-    }
-    if (db_revision_add(s->db, &r, tree, &info)) {
-        ctl_fail(ch, req->tag, EX_IOERR, info.text);
-        return;
+        return false;
     }
     snprintf(number, sizeof(number), "revision %llu", (unsigned long long)r.number);
     audit(s, r.author, action, number, comment);
@@ -203,6 +202,7 @@ static void deploy_tree(struct store *s, struct ipc *ch, const struct ctl_req *r
     else
         store_deploy_failed(s, "the queue is not running; the revision becomes active when it is "
                                "back");
+    return true;
 }
 
 static void deploy(struct store *s, struct ipc *ch, const struct ctl_req *req, const json_t *args)
@@ -219,10 +219,9 @@ static void deploy(struct store *s, struct ipc *ch, const struct ctl_req *req, c
         struct checked *c = check(buf_sv(&draft));
         if (!c->s) {
             reply_errors(ch, req->tag, c);
-        } else {
-            deploy_tree(s, ch, req, buf_sv(&c->tree), ctl_arg(args, "comment"), "deploy");
-            if (db_draft_set(s->db, SV(""), &info))
-                log_msg(LOG_ERROR, "store", "%s", info.text);
+        } else if (deploy_tree(s, ch, req, buf_sv(&c->tree), ctl_arg(args, "comment"), "deploy") &&
+                   db_draft_set(s->db, SV(""), &info)) {
+            log_msg(LOG_ERROR, "store", "%s", info.text);
         }
         check_free(c);
     }
@@ -257,7 +256,7 @@ static void rollback(struct store *s, struct ipc *ch, const struct ctl_req *req,
     } else {
         struct checked *c = check(buf_sv(&tree)); /* an older format may hold what is refused now */
         if (c->s)
-            deploy_tree(s, ch, req, buf_sv(&c->tree), sv_str(comment), "rollback");
+            (void)deploy_tree(s, ch, req, buf_sv(&c->tree), sv_str(comment), "rollback");
         else
             reply_errors(ch, req->tag, c);
         check_free(c);
