@@ -10,6 +10,7 @@
 #include "role/queue_priv.h"
 
 #include "base/enc.h"
+#include "base/utf8.h"
 #include "codec/dsn.h"
 #include "crypto/cert.h"
 
@@ -215,7 +216,7 @@ static void envelope_of_report(struct queue *q, const struct report_job *r, stru
     *out_env = (struct envelope){.id = queue_new_id(q),
                                  .parent = h->env.id,
                                  .received_ms = loop_clock(q->loop).wall_ms,
-                                 .body_type = BODY_8BITMIME,
+                                 .body_type = sv_is_ascii(body) ? BODY_7BIT : BODY_8BITMIME,
                                  .size = body.n,
                                  .sha256 = sv_of((const char *)digest, 32),
                                  .subject = is_notice(r) ? SV("Undeliverable delivery report")
