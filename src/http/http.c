@@ -16,7 +16,10 @@ struct http_request {
     const char *type;
     unsigned char *body; /* LWS_PRE bytes in front */
     size_t n;
-    bool answered, headers_sent;
+    bool head;     /* the method is HEAD */
+    bool told;     /* http_answer was called */
+    bool answered; /* ... with something that can be sent */
+    bool headers_sent;
 };
 
 struct session {
@@ -37,6 +40,14 @@ static void request_free(struct http_request *r)
     free(r);
 }
 
+static int method_of(struct lws *wsi)
+{
+    char *uri = NULL;
+    int n = 0;
+
+    return lws_http_get_uri_and_method(wsi, &uri, &n);
+}
+
 static int begin(struct lws *wsi, struct session *s, const char *path)
 {
     const struct http_server *server = lws_context_user(lws_get_context(wsi));
@@ -49,6 +60,12 @@ static int begin(struct lws *wsi, struct session *s, const char *path)
     r->wsi = wsi;
     memcpy(r->path, path, strlen(path) + 1);
     s->request = r;
+    int method = method_of(wsi);
+    r->head = method == LWSHUMETH_HEAD;
+    if (method != LWSHUMETH_GET && method != LWSHUMETH_HEAD) {
+        http_answer(r, HTTP_STATUS_METHOD_NOT_ALLOWED, "text/plain", SV(""));
+        return 0;
+    }
     server->config.request(server->config.ctx, r, sv_str(r->path));
     return 0;
 }
@@ -65,6 +82,9 @@ static int send_headers(struct lws *wsi, struct http_request *r)
                                     (const unsigned char *)"nosniff", 7, &p, end) ||
         lws_add_http_header_by_name(wsi, (const unsigned char *)"cache-control:",
                                     (const unsigned char *)"no-store", 8, &p, end) ||
+        (r->status == HTTP_STATUS_METHOD_NOT_ALLOWED && /* RFC 9110 15.5.6 */
+         lws_add_http_header_by_name(wsi, (const unsigned char *)"allow:",
+                                     (const unsigned char *)"GET, HEAD", 9, &p, end)) ||
         lws_finalize_write_http_header(wsi, head + LWS_PRE, &p, end))
         return 1;
     r->headers_sent = true;
@@ -78,8 +98,10 @@ static int send_some(struct lws *wsi, struct http_request *r)
         return 0;
     if (!r->headers_sent)
         return send_headers(wsi, r);
-    if (lws_write(wsi, r->body + LWS_PRE, r->n, LWS_WRITE_HTTP_FINAL) < (int)r->n)
+    if (!r->head && lws_write(wsi, r->body + LWS_PRE, r->n, LWS_WRITE_HTTP_FINAL) < (int)r->n)
         return 1;
+    if (r->status == HTTP_STATUS_METHOD_NOT_ALLOWED)
+        return -1; /* its content is not read: nothing behind it can be understood */
     return lws_http_transaction_completed(wsi) ? -1 : 0;
 }
 
@@ -91,7 +113,7 @@ static void end(struct session *s)
         return;
     s->request = NULL;
     r->wsi = NULL;
-    if (r->answered)
+    if (r->told)
         request_free(r);
 }
 
@@ -175,6 +197,7 @@ void http_adopt(struct http_server *s, int fd)
 
 void http_answer(struct http_request *r, unsigned status, const char *type, struct sv body)
 {
+    r->told = true;
     if (!r->wsi || body.n > BODY_MAX || (r->body = malloc(LWS_PRE + body.n + 1)) == NULL) {
         if (r->wsi)
             lws_set_timeout(r->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
