@@ -24,7 +24,8 @@
 #define RESERVE_PART    8                    /* this much, or an eighth of a small file system */
 #define EVENTS_BYTES    (1024u * 1024 * 1024)
 #define TICK_MS         1000
-#define EVENTS_TELL_MS  50   /* the tending timer ends the wait */
+#define EVENTS_TELL_MS  50 /* the tending timer ends the wait */
+#define REWRITE_TICKS   10
 #define CLOCK_BACK_MS   2000 /* less is drift */
 #define TEND_MS         100
 #define SYNC_WAIT_TICKS 700 /* longer than any wait for the reply to a final dot */
@@ -467,6 +468,8 @@ static void tick(void *ctx)
     q->ticks++;
     watch_clock(q);
     hot_redo_ends(q);
+    if (q->ticks % REWRITE_TICKS == 0)
+        hot_rewrite(q);
     scan_watch(q);
     intake_gate(q);
     if (!q->starved)
@@ -602,6 +605,7 @@ int queue_run(struct role_ctx *r)
     list_init(&q->ctl_clients);
     list_init(&q->ready_dests);
     list_init(&q->scan_queue);
+    list_init(&q->unwritten);
     list_init(&q->report_queue);
     buf_init(&q->scratch, FOUND_MAX_ENV);
     if (role_begin(r, &events))

@@ -206,6 +206,28 @@ static void batch_done(void *arg, enum err err)
     free(b);
 }
 
+static void rewrite_later(struct queue *q, struct hot *h)
+{
+    msg_due(q, h->m, loop_clock(q->loop).wall_ms + REWRITE_MS);
+    if (!list_linked(&h->node))
+        list_push_back(&q->unwritten, &h->node);
+}
+
+/* Not left to the due heap alone: it stands still while too many messages are hot, and these are
+ * hot until they are written. */
+void hot_rewrite(struct queue *q)
+{
+    struct list *last = q->unwritten.prev;
+
+    while (!list_empty(&q->unwritten)) {
+        struct list *n = q->unwritten.next;
+        list_remove(n);
+        (void)hot_settle(q, LIST_ENTRY(n, struct hot, node));
+        if (n == last)
+            return;
+    }
+}
+
 static void state_durable(struct queue *q, const struct completion *c, enum err err)
 {
     struct qmsg *m = msg_find(q, c->id);
@@ -220,7 +242,7 @@ static void state_durable(struct queue *q, const struct completion *c, enum err 
     if (!m->hot->idle)
         return;
     if (m->hot->dirty) /* the spool has an older state: written again before anything else */
-        msg_due(q, m, loop_clock(q->loop).wall_ms + REWRITE_MS);
+        rewrite_later(q, m->hot);
     else if (!m->writing)
         hot_free(q, m->hot);
 }
@@ -255,11 +277,11 @@ enum err hot_write_state(struct queue *q, struct hot *h)
     }
     enum err err =
         q->scratch.overflow ? ERR_LIMIT : spool_state(q->spool, h->m->id, buf_sv(&q->scratch));
-    if (err) {
-        track_alarm(q, "spool", "state of a message could not be written: %s", err_name(err));
-    } else {
+    if (!err) {
         h->m->writing++;
         on_commit(q, state_durable, (struct completion){.id = h->m->id});
+    } else if (spool_room(q->spool, 0) != ERR_IO) { /* that it refuses all has its own alarm */
+        track_alarm(q, "spool", "state of a message could not be written: %s", err_name(err));
     }
     h->dirty = err != ERR_OK;
     return err;
@@ -328,6 +350,8 @@ static void hot_rest(struct queue *q, struct hot *h)
     if (h->m->writing || h->dirty) {
         h->idle = true;
         h->phase = HOT_LOADED;
+        if (h->dirty)
+            rewrite_later(q, h);
     } else {
         hot_free(q, h);
     }
@@ -339,6 +363,7 @@ void hot_wake(struct queue *q, struct hot *h)
     snapshot_unref(h->snap);
     h->snap = snapshot_ref(q->snap);
     h->idle = false;
+    list_remove(&h->node);
 }
 
 enum err hot_settle(struct queue *q, struct hot *h)
@@ -348,6 +373,7 @@ enum err hot_settle(struct queue *q, struct hot *h)
     bool busy = h->tasks || !list_empty(&h->reports);
     enum err err = ERR_OK;
 
+    list_remove(&h->node);
     h->idle = false;
     m->n_rcpts = hot_waiting(h);
     m->stage = h->st.stage;
@@ -362,9 +388,7 @@ enum err hot_settle(struct queue *q, struct hot *h)
         msg_due(q, m, now + TASK_DEADLINE_MS);
         return err;
     }
-    if (err)
-        msg_due(q, m, now + REWRITE_MS);
-    else if (m->stage == STAGE_HELD)
+    if (m->stage == STAGE_HELD)
         msg_not_due(q, m);
     else
         msg_due(q, m, next_attempt(h));
@@ -415,8 +439,9 @@ static enum err put_own(struct queue *q, const struct envelope *env, struct sv b
 
     buf_init(&bytes, STATE_MAX);
     envelope_put(&bytes, env);
-    enum err err =
-        bytes.overflow ? ERR_LIMIT : spool_put(q->spool, env->id, buf_sv(&bytes), body, env->file);
+    enum err err = bytes.overflow
+                       ? ERR_LIMIT
+                       : spool_put_own(q->spool, env->id, buf_sv(&bytes), body, env->file);
     buf_done(&bytes);
     return err;
 }

@@ -93,7 +93,7 @@ struct hot {
     uint32_t job_tries;   /* failed content jobs of the present kind */
     bool dirty;           /* STATE to be written when the present tasks are over */
     bool idle;            /* settled; kept only until its STATE is durable */
-    struct list node;     /* scan queue */
+    struct list node;     /* scan queue; idle: unwritten */
     struct list reports;  /* struct report_job waiting to be built */
     struct ctl_wait *ctl; /* simulate and scan: who waits for the facts */
     int fd;               /* simulate: message file, else -1 */
@@ -193,6 +193,7 @@ struct queue {
     struct qtask *tasks[4096];
     uint32_t tasks_n;
     struct list scan_queue;
+    struct list unwritten;    /* struct hot at rest whose state is not in the spool */
     struct list report_queue; /* struct report_job waiting for a content worker */
     uint32_t hot_n;
     uint64_t hot_bytes;
@@ -263,6 +264,7 @@ enum err hot_settle(struct queue *q, struct hot *h); /* error: the state could n
 void hot_wake(struct queue *q, struct hot *h);
 void hot_end_record(struct queue *q, uint64_t id); /* spool_done, tried again until it is durable */
 void hot_redo_ends(struct queue *q);
+void hot_rewrite(struct queue *q); /* states that could not be written */
 /* queue_state of a fresh message: every recipient waiting. */
 void hot_fresh_state(struct hot *h);
 uint32_t hot_waiting(const struct hot *h); /* recipients not final, reports to be made included */
