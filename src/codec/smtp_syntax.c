@@ -371,7 +371,7 @@ static bool apply_all(struct sv rest, bool rcpt, struct arena *a, struct args *o
         if (seen & (1U << i))
             return refuse(out_error, 501, "5.5.4", "Parameter given twice");
         seen |= 1U << i;
-        if (!p.has_value || !apply(params[i].param, p.value, a, out))
+        if ((!p.has_value || !apply(params[i].param, p.value, a, out)) && !a->overflow)
             return refuse(out_error, 501, "5.5.4", "Bad parameter value");
     }
     if (a->overflow)

@@ -65,6 +65,9 @@ static const struct {
     {"FROM:<>", 0, "", "", {.size = 0}},
     {"FROM:<a@b.example>", 0, "", "a@b.example", {.size = 0}},
     {"from: <a@b.example>", 0, "", "a@b.example", {.size = 0}},
+    {"FROM:<\"a\\\">b\"@b.example>", 0, "", "\"a\\\">b\"@b.example", {.size = 0}},
+    {"FROM:<> ENVID=a+2bb", 0, "", "", {.envid = SV("a+b")}}, /* lower case: seen in the wild */
+    {"FROM:<> ENVID=a+2Gb", 501, "5.5.4", "", {.size = 0}},
     {"FROM:<@x.example,@y.example:a@b.example>", 0, "", "a@b.example", {.size = 0}},
     {"FROM:<@[192.0.2.9]:a@b.example>", 0, "", "a@b.example", {.size = 0}},
     {"FROM:<\"a>b\"@b.example>", 0, "", "\"a>b\"@b.example", {.size = 0}},
@@ -208,6 +211,17 @@ static void test_memory_ends(void **state)
     assert_false(smtp_parse_mail(SV("FROM:<> ENVID=abcdefgh"), &a, &got, &error));
     assert_int_equal(got.size, 77); /* outputs untouched on failure */
     arena_done(&a);
+    /* too little at each step of ORCPT: decoding, joining; then enough */
+    for (size_t room = 0; room <= 512; room += 16) {
+        struct smtp_rcpt_args rcpt = {.notify = 77};
+        arena_init(&a, room);
+        if (!smtp_parse_rcpt(SV("TO:<a@b.example> ORCPT=rfc822;abcdefgh@example.org"), &a, &rcpt,
+                             &error))
+            assert_true(rcpt.notify == 77 && error.code == 452); /* not the client's fault */
+        else
+            assert_true(same(rcpt.orcpt, "rfc822;abcdefgh@example.org"));
+        arena_done(&a);
+    }
 }
 
 static void test_helo(void **state)
