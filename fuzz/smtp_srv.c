@@ -116,6 +116,8 @@ static void play(struct run *r, uint8_t flags, struct sv in, size_t piece)
                                            .max_size = flags & 32 ? 100 : 100000,
                                            .max_session = flags & 64 ? 500 : 0,
                                            .max_errors = flags & 128 ? 5 : 0,
+                                           .max_junk = flags & 128 ? 4 : 0,
+                                           .trusted = (flags & 192) == 192,
                                            .max_rcpts = 10,
                                            .max_messages = 5,
                                            .max_auth_failures = 2};

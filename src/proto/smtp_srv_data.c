@@ -69,6 +69,7 @@ static void end_refused(struct smtp_srv *s)
     srv_txn_reset(s);
     s->state = ST_READY;
     s->messages++;
+    s->junk = 0;
     s->flush = true;
     switch (why) {
     case REFUSE_NONE:

@@ -164,7 +164,7 @@ static enum flow run_step(struct smtp_in *s)
         return FLOW_ON;
     case SRV_CLOSE:
         if (smtp_srv_tls_held(s->srv))
-            smtp_log_reject(s, "STARTTLS", 421, "4.7.0", sv_str(s->tls_hold), SV(""));
+            smtp_log_reject(s, "STARTTLS", 421, "4.7.0", SV(SMTP_TEXT_HANDSHAKES), SV(""));
         smtp_in_wait(s, IN_CLOSING, CLOSING_MS);
         return FLOW_ON;
     }
@@ -198,7 +198,7 @@ static enum flow pregreet_step(struct smtp_in *s)
 static enum flow start_handshake(struct smtp_in *s)
 {
     if (!smtp_in_rate_handshake(s)) {
-        smtp_log_turned_away(s->m, s->ip_text, "4.7.0", "Error: too many TLS handshakes");
+        smtp_log_turned_away(s->m, s->ip_text, "4.7.0", SMTP_TEXT_HANDSHAKES);
         return FLOW_END;
     }
     if (!s->snap->tls || tls_accept(s->snap->tls, s->conn.fd, &s->conn.tls))

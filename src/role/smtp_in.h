@@ -40,7 +40,6 @@ struct smtp_in {
     struct arena mem; /* strings of peer */
     struct peer peer;
     char ip_text[IP_TEXT_MAX];
-    char tls_hold[128]; /* why STARTTLS is refused */
 
     int64_t start_ms, activity_ms, progress_ms;
     int64_t wait_until_ms; /* of every state but IN_RUN */
@@ -75,6 +74,7 @@ void smtp_in_ask_mail(struct smtp_in *s);
 void smtp_in_ask_rcpt(struct smtp_in *s);
 void smtp_in_tls_up(struct smtp_in *s, const struct tls_facts *facts);
 
+#define SMTP_TEXT_HANDSHAKES "Error: too many TLS handshakes from your address in one minute"
 /* smtp_in_rate.c: limits a minute (all yes for addresses that are exempt), waits after failures */
 bool smtp_in_exempt(const struct peer *peer);
 /* Counts the connection; false: it was answered, logged and closed. */

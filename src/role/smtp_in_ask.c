@@ -29,7 +29,7 @@ static struct smtp_srv_config config_of(const struct smtp_in *s, bool tls_on)
         .max_rcpts = set->msg_max_recipients,
         .max_messages = set->conn_messages,
         .max_errors = set->conn_max_errors,
-        .max_junk = set->conn_max_junk,
+        .max_junk = s->peer.trusted ? 0 : set->conn_max_junk,
         .trusted = s->peer.trusted,
         .max_auth_failures = set->submission_auth_failures,
         .max_header = set->msg_max_header_kb * 1024,

@@ -111,9 +111,7 @@ void smtp_in_rate_starttls(struct smtp_in *s)
                 rates_full(&s->m->rates, &s->rate_key, RATE_HANDSHAKE,
                            s->snap->s->conn_handshakes_per_min, smtp_now(s->m));
 
-    (void)snprintf(s->tls_hold, sizeof(s->tls_hold),
-                   "Error: too many TLS handshakes from your address in one minute");
-    smtp_srv_hold_tls(s->srv, full ? s->tls_hold : NULL);
+    smtp_srv_hold_tls(s->srv, full ? SMTP_TEXT_HANDSHAKES : NULL);
 }
 
 /* ---- log-ins ---- */
