@@ -350,7 +350,7 @@ void scan_message(struct scanner *sc, struct sv message, struct arena *a, struct
 
 /* ---- simple? ---- */
 
-#define SIMPLE_MAX   (256u * 1024)
+#define SIMPLE_MAX   (2u * 1024 * 1024)
 #define SIMPLE_LINES 64 /* lines that could be boundaries */
 
 /* Declared type of a raw Content-Type value, up to its parameters. */

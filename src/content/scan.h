@@ -34,8 +34,8 @@ NODISCARD enum err scan_use(struct scanner *sc, const struct settings *s, struct
  * owns the clock. */
 void scan_message(struct scanner *sc, struct sv message, struct arena *a, struct facts *out_facts);
 
-/* Is the message plain enough for the warm worker? True for text and for small multiparts whose
- * parts are no documents, archives or nested messages. */
+/* Is the message plain enough for the warm worker? True for text and for multiparts whose parts are
+ * no documents, archives or nested messages, up to 2 MiB. */
 bool scan_is_simple(struct sv message);
 
 #endif

@@ -114,6 +114,19 @@ static bool use_revision(struct content *c, uint64_t revision)
 
 /* ---- jobs ---- */
 
+/* Here when the message is simple, else in a child. */
+static void run_in(struct content *c, const struct job *job, int fd, bool ready,
+                   struct job_done *out_done)
+{
+    if (content_is_warm(job, fd)) {
+        content_job(c->sc, job, fd, &c->arena, &c->body, out_done);
+        return;
+    }
+    uint32_t timeout_s = ready ? c->used->s->content_scan_timeout_s : 60;
+    struct content_limits limits = {.deadline_ms = (int64_t)timeout_s * 1000, .memory = c->memory};
+    content_fork(c->sc, job, fd, &limits, &c->arena, out_done);
+}
+
 static void run_job(struct content *c, const struct job *job, int fd, struct job_done *out_done)
 {
     bool ready = use_revision(c, job->revision);
@@ -122,13 +135,13 @@ static void run_job(struct content *c, const struct job *job, int fd, struct job
                        out_done);
         return;
     }
-    if (content_is_warm(job, fd)) {
-        content_job(c->sc, job, fd, &c->arena, &c->body, out_done);
-        return;
-    }
-    uint32_t timeout_s = ready ? c->used->s->content_scan_timeout_s : 60;
-    struct content_limits limits = {.deadline_ms = (int64_t)timeout_s * 1000, .memory = c->memory};
-    content_fork(c->sc, job, fd, &limits, &c->arena, out_done);
+    struct job loaded = *job;
+    char *owned = NULL;
+    if (fd >= 0 && job->kind == JOB_SCAN && job->env.size <= CONTENT_WARM_MAX &&
+        content_load(job, fd, SIZE_MAX, &loaded.body, &owned))
+        fd = -1; /* a child would inherit it */
+    run_in(c, &loaded, fd, ready, out_done);
+    free(owned);
 }
 
 static void on_job(struct content *c, const struct job *job, int fd)

@@ -30,9 +30,7 @@ void content_failed(const struct job *job, enum scan_state state, const char *wh
     }
 }
 
-/* Body of the job, at most max bytes of it; *out_owned is freed by the caller. */
-static bool load_body(const struct job *job, int fd, size_t max, struct sv *out_body,
-                      char **out_owned)
+bool content_load(const struct job *job, int fd, size_t max, struct sv *out_body, char **out_owned)
 {
     *out_owned = NULL;
     if (fd < 0) {
@@ -78,7 +76,7 @@ static void job_scan(struct scanner *sc, const struct job *job, int fd, struct a
     char *owned;
     int64_t start = micros_now();
 
-    if (!load_body(job, fd, SIZE_MAX, &body, &owned)) {
+    if (!content_load(job, fd, SIZE_MAX, &body, &owned)) {
         content_failed(job, SCAN_FAILED, "the body could not be read", out_done);
         return;
     }
@@ -121,7 +119,7 @@ static void job_dsn(const struct job *job, int fd, struct arena *a, struct buf *
     enum err err = ERR_CONFLICT;
     bool too_large = false;
 
-    if (!load_body(job, fd, CONTENT_REPORT_MAX, &original, &owned)) {
+    if (!content_load(job, fd, CONTENT_REPORT_MAX, &original, &owned)) {
         content_failed(job, SCAN_FAILED, "the body could not be read", out_done);
         return;
     }
