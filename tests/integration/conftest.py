@@ -112,5 +112,9 @@ def pytest_runtest_makereport(item, call):
     """A failure shows the end of the gateway's log."""
     report = (yield).get_result()
     world = getattr(item, "funcargs", {}).get("world")
-    if report.when == "call" and report.failed and isinstance(world, World):
-        report.sections.append(("gateway log", world.gateway.log_text()[-6000:]))
+    if report.failed and isinstance(world, World):
+        report.sections.append(("gateway log", world.gateway.log_text()[-20000:]))
+        report.sections.append(("partners", "\n".join(
+            "%s: %d connections, mails to %r, commands %r" % (
+                d, s.connections, [m.rcpts[:2] for m in s.mails], s.commands[-12:])
+            for d, s in world.sinks.items())))

@@ -65,6 +65,7 @@ def partners(w):
     w.partner("later.test", script={"RCPT": "451 4.2.1 mailbox is busy"})
     w.partner("perm.test", script={"RCPT": "550 5.1.1 no such user here"})
     w.partner("nodsn.test", extensions=NO_DSN)
+    w.partner("old.test", extensions=())
     w.partner("refuses.test", script={"MAIL": "550 5.7.1 we take no bounces"})
     w.partner("clearhome.test", tls="none", cert="none")
 
@@ -207,6 +208,12 @@ def test_notify_success_passed_on(world):
     assert "RET=HDRS" in line
     assert not [e for e in world.gateway.trace(id) if e["event"] == "dsn"]
     assert not reports_about(world, "s2@good.test")
+
+
+def test_report_to_a_server_without_8bitmime(world):
+    """A report of ASCII is labelled so, and arrives anywhere."""
+    world.send("dora@old.test", "p9@perm.test", "About p9", PLAIN_BODY)
+    wait_report(world, "p9@perm.test", home="old.test")
 
 
 def test_unknown_domain_bounces(world):

@@ -200,6 +200,9 @@ class Session:
         self.say("250 2.1.0 ok")
 
     def do_rcpt(self, line):
+        if not self.mail:  # pipelined behind a refused MAIL
+            self.say("503 5.5.1 need MAIL")
+            return
         self.mail.rcpts.append(line.split("<", 1)[1].split(">", 1)[0])
         self.say("250 2.1.5 ok")
 
