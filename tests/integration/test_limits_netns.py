@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import signal
 import smtplib
 import socket
 import sqlite3
@@ -370,3 +371,24 @@ def test_slow_clients_disturb_nobody(world):
     finally:
         for s in slow:
             s.sock.close()
+
+
+def test_after_a_crash_nobody_is_greeted_without_starttls(world):
+    """All processes killed at once: who comes meanwhile waits, or is served in full."""
+    world.limits()
+    greetings = 0
+    for _ in range(2):
+        for pid in world.gateway.children().values():
+            os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            try:
+                with world.smtp("192.0.2.38") as c:
+                    c.ehlo("client.test")
+                    assert c.has_extn("starttls"), c.esmtp_features
+                    assert c.mail("a@outside.test")[0] in (250, 451)
+                    greetings += 1
+            except (OSError, smtplib.SMTPException):
+                select.select([], [], [], 0.05)  # killed while it waited
+    assert greetings > 5
+    world.gateway.wait_ready()
