@@ -77,6 +77,8 @@ static void store_message(void *ctx, struct ipc *ch, enum message m, const union
         eventlog_stored(q->events, b->EVENTS_AT.seq);
     else if (m == MSG_SETTINGS)
         settings_receive(q, ch, &b->SETTINGS);
+    else if (m == MSG_SETTINGS_ACK)
+        settings_confirmed(q, b->SETTINGS_ACK.revision);
     if (m == MSG_CTL_REQ)
         ctl_request(q, ch, &b->CTL_REQ, fd);
     else if (fd >= 0)

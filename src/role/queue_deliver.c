@@ -518,8 +518,8 @@ void queue_run_due(struct queue *q)
     int64_t now = loop_clock(q->loop).wall_ms;
     struct qmsg *m;
 
-    q->starved = false;
-    while ((m = msg_first_due(q)) != NULL && m->due_ms <= now) {
+    q->starved = q->unsettled;
+    while (!q->unsettled && (m = msg_first_due(q)) != NULL && m->due_ms <= now) {
         if (!m->hot && q->hot_n >= HOT_MAX) {
             q->starved = true;
             break;

@@ -213,7 +213,9 @@ static void worker_begins(struct qb *b, enum qb_end e)
         (void)qb_expect(b, e, MSG_INTAKE);
         qb_send(b, e, MSG_SETTINGS_ACK, &ack, -1);
     } else {
-        (void)qb_expect(b, e, MSG_SETTINGS);
+        struct settings_ack ack = {.revision = qb_expect(b, e, MSG_SETTINGS)->SETTINGS.revision};
+        if (e == QB_STORE)
+            qb_send(b, e, MSG_SETTINGS_ACK, &ack, -1);
     }
 }
 

@@ -93,7 +93,7 @@ static void send_gate(struct queue *q, const struct intake *in)
 /* Room for a whole message: that of a part of one would be found out only after its last line. */
 enum err intake_room(const struct queue *q)
 {
-    return spool_room(q->spool, SPOOL_INLINE_MAX);
+    return q->unsettled ? ERR_IO : spool_room(q->spool, SPOOL_INLINE_MAX);
 }
 
 struct intake intake_state(enum err room)

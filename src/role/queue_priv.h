@@ -180,7 +180,7 @@ struct queue {
     uint8_t n_smtp, n_content;
     struct ipc *store, *control, *lookup, *web;
     struct keyclient *keys;
-    bool ready;
+    bool ready, unsettled; /* unsettled: which settings are active is not known yet */
     int ctl_fd;
     struct list ctl_clients;
 
@@ -330,6 +330,7 @@ bool report_pending(const struct queue *q);
 NODISCARD enum err settings_load(struct queue *q, struct errinfo *info);
 void settings_receive(struct queue *q, struct ipc *from, const struct settings_msg *m);
 void settings_push(struct queue *q, struct ipc *to);
+void settings_confirmed(struct queue *q, uint64_t revision);
 
 /* queue_track.c */
 void track(struct queue *q, enum event_kind kind, const struct hot *h, struct sv rcpt,

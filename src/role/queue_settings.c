@@ -82,36 +82,60 @@ static void report_errors(const struct settings_errors *errors)
     buf_done(&b);
 }
 
-enum err settings_load(struct queue *q, struct errinfo *info)
+/* The snapshot of the file, or why there is none. */
+static enum err load_file(struct queue *q, struct settings_errors *errors)
 {
-    struct settings_errors *errors = calloc(1, sizeof(*errors));
     struct buf text;
     uint64_t revision = 1;
 
-    if (!errors)
-        abort();
     buf_init(&text, SETTINGS_TREE_MAX);
     enum err err = read_file(q, &text);
     struct sv tree = buf_sv(&text);
-    if (err == ERR_NOTFOUND) {
-        tree = settings_default_tree();
-        err = ERR_OK;
-    } else if (!err) {
-        struct sv head = sv_cut(&tree, '\n');
-        if (!sv_starts(head, SV("revision ")) ||
-            !sv_to_u64(sv_skip(head, 9), 1, UINT64_MAX, &revision))
-            err = ERR_CORRUPT;
-    }
+    struct sv head = sv_cut(&tree, '\n');
+    if (!err && (!sv_starts(head, SV("revision ")) ||
+                 !sv_to_u64(sv_skip(head, 9), 1, UINT64_MAX, &revision)))
+        err = ERR_CORRUPT;
     if (!err)
         err = compile(tree, revision, &q->snap, errors);
-    if (err) {
-        report_errors(errors);
-        err = err_set(info, err, "the settings snapshot on disk cannot be used: %s",
-                      errors->n ? errors->list[0].text : err_name(err));
-    }
     buf_done(&text);
+    return err;
+}
+
+/* Without a good snapshot the embedded default stands in, but nothing is decided, accepted or sent
+ * by it before `store` has said which revision is active: a rule that only the lost one has must not
+ * be missed. */
+enum err settings_load(struct queue *q, struct errinfo *info)
+{
+    struct settings_errors *errors = calloc(1, sizeof(*errors));
+
+    if (!errors)
+        abort();
+    enum err err = load_file(q, errors);
+    q->unsettled = err != ERR_OK;
+    if (err && err != ERR_NOTFOUND) {
+        report_errors(errors);
+        log_msg(LOG_ERROR, "alarm",
+                "settings: the snapshot on disk cannot be used (%s); waiting for the database",
+                err_name(err));
+    }
+    if (err)
+        err = compile(settings_default_tree(), 1, &q->snap, errors);
+    if (err)
+        err = err_set(info, err, "the embedded settings cannot be used");
     free(errors);
     return err;
+}
+
+/* `store` has said that the revision in use is the active one. */
+void settings_confirmed(struct queue *q, uint64_t revision)
+{
+    if (!q->unsettled || revision != q->snap->s->revision)
+        return;
+    q->unsettled = false;
+    if (write_file(q, revision, buf_sv(&q->snap->tree)))
+        track_alarm(q, "settings", "the snapshot of the settings cannot be written");
+    intake_gate(q);
+    queue_run_due(q);
 }
 
 void settings_push(struct queue *q, struct ipc *to)
@@ -146,6 +170,7 @@ void settings_receive(struct queue *q, struct ipc *from, const struct settings_m
     if (!errors)
         abort();
     if (m->revision == q->snap->s->revision && sv_eq(m->tree, buf_sv(&q->snap->tree))) {
+        settings_confirmed(q, m->revision);
         role_tell(from, MSG_SETTINGS_ACK, &ack, -1);
         free(errors);
         return;
@@ -158,6 +183,7 @@ void settings_receive(struct queue *q, struct ipc *from, const struct settings_m
         snapshot_unref(s);
     } else {
         activate(q, s);
+        settings_confirmed(q, m->revision);
     }
     role_tell(from, MSG_SETTINGS_ACK, &ack, -1);
     free(errors);

@@ -121,6 +121,15 @@ static void deploy_answer(struct store *s, uint8_t exit, const char *problem)
     s->deploy_ch = NULL;
 }
 
+/* The revision in use there is the active one. */
+static void confirm(struct store *s, uint64_t revision)
+{
+    struct settings_ack a = {.revision = revision};
+
+    if (s->queue)
+        role_tell(s->queue, MSG_SETTINGS_ACK, &a, -1);
+}
+
 /* The queue says what is active there. An empty or older database learns it; a newer one teaches.
  */
 void store_settings_of_queue(struct store *s, const struct settings_msg *m)
@@ -144,8 +153,13 @@ void store_settings_of_queue(struct store *s, const struct settings_msg *m)
         if (db_revision_add(s->db, &r, m->tree, &info))
             log_msg(LOG_ERROR, "store", "%s", info.text);
         (void)buf_append_sv(&tree, m->tree);
-    } else if (db_revision_tree(s->db, active, &tree, &info) == ERR_OK && active > m->revision) {
+        confirm(s, m->revision);
+    } else if (db_revision_tree(s->db, active, &tree, &info)) {
+        log_msg(LOG_ERROR, "store", "%s", info.text);
+    } else if (active > m->revision || !sv_eq(buf_sv(&tree), m->tree)) {
         push(s, active, buf_sv(&tree));
+    } else {
+        confirm(s, active);
     }
     apply_retention(s, buf_sv(&tree));
     buf_done(&tree);
