@@ -527,6 +527,35 @@ static void configuration_mistakes(void **state)
     assert_null(s);
 }
 
+/* A short read is the last one until the driver says that there is more; nothing is lost by it. */
+static void reads_wait_for_readiness(void **state)
+{
+    struct world *w = *state;
+    struct tls_server *s = server_of(&w->ec, "ec", NULL, NULL, 0x0303, false);
+    struct both b = open_both(w, s, "mx.example.org", req(TLS_LEVEL_OPPORTUNISTIC, 128), "");
+    char p[64];
+    size_t n = 0;
+    shake(&b);
+    talk(&b);
+    for (int i = 0; i < 3; i++) {
+        tls_readable(b.s);
+        assert_int_equal(tls_write(b.c, "one", 3, &n), TLS_IO_OK);
+        assert_int_equal(tls_read(b.s, p, sizeof(p), &n), TLS_IO_OK);
+        assert_int_equal(n, 3);
+        assert_int_equal(tls_write(b.c, "two", 3, &n), TLS_IO_OK);
+        assert_int_equal(tls_read(b.s, p, sizeof(p), &n), TLS_IO_WANT_READ);
+        tls_readable(b.s);
+        assert_int_equal(tls_read(b.s, p, sizeof(p), &n), TLS_IO_OK);
+        assert_memory_equal(p, "two", 3);
+    }
+    tls_close_notify(b.c);
+    assert_int_equal(tls_read(b.s, p, sizeof(p), &n), TLS_IO_WANT_READ);
+    tls_readable(b.s);
+    assert_int_equal(tls_read(b.s, p, sizeof(p), &n), TLS_IO_CLOSED);
+    close_both(&b);
+    tls_server_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -543,6 +572,7 @@ int main(void)
         cmocka_unit_test(clear_text_and_hang_up),
         cmocka_unit_test(cache_is_bounded_and_single_use),
         cmocka_unit_test(configuration_mistakes),
+        cmocka_unit_test(reads_wait_for_readiness),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
