@@ -17,7 +17,7 @@
 #define BATCH_EVENTS   4096 /* a commit writes each page of an index once, however many rows */
 #define AUDIT_ACTS_MAX 200
 #define RETRY_MS       5000 /* after a failure, such as a full disk */
-#define BATCH_DELAY_MS 200 /* gathers; an event is visible well within a second */
+#define BATCH_DELAY_MS 200  /* gathers; an event is visible well within a second */
 #define PURGE_EVERY_MS 60000
 #define PURGE_SLICE    2000
 #define ARENA_BYTES    (64u * 1024 * 1024)
