@@ -9,7 +9,7 @@
 #define CONTENT_FRAME_MAX    (4u * 1024 * 1024)   /* JOB_DONE, see model/messages.h */
 #define CONTENT_DSN_MAX      (60u * 1024)         /* a DSN above returns headers only */
 #define CONTENT_REPORT_MAX   (3u * 1024 * 1024)   /* of an original that a DSN may return */
-#define CONTENT_WARM_MAX     (2u * 1024 * 1024)   /* of a body that is loaded to see if it is simple */
+#define CONTENT_WARM_MAX     (2u * 1024 * 1024) /* of a body that is loaded to see if it is simple */
 #define CONTENT_CHILD_MEMORY (1024ull * 1024 * 1024)
 
 /* Body of the job, at most max bytes of it, from the job or decrypted from its file; *out_owned is

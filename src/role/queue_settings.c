@@ -102,8 +102,8 @@ static enum err load_file(struct queue *q, struct settings_errors *errors)
 }
 
 /* Without a good snapshot the embedded default stands in, but nothing is decided, accepted or sent
- * by it before `store` has said which revision is active: a rule that only the lost one has must not
- * be missed. */
+ * by it before `store` has said which revision is active: a rule that only the lost one has must
+ * not be missed. */
 enum err settings_load(struct queue *q, struct errinfo *info)
 {
     struct settings_errors *errors = calloc(1, sizeof(*errors));
