@@ -46,7 +46,7 @@ enum statement {
 static const char *const sql[STATEMENTS] = {
     [ST_EVENT_ADD] = "INSERT INTO event(seq, at_ms, kind, id, parent, family, revision, sender, "
                      "rcpt, subject, message_id, detail) VALUES(?,?,?,?,?,?,?,?,?,?,?,?) "
-                     "ON CONFLICT(seq) DO NOTHING",
+                     "ON CONFLICT DO NOTHING",
     [ST_MESSAGE_ADD] = "INSERT INTO message(id, family, seq, at_ms) VALUES(?,?,?,?) "
                        "ON CONFLICT(id) DO NOTHING",
     [ST_FAMILY] = "SELECT family FROM message WHERE id = ?",
@@ -94,6 +94,10 @@ static const char *const sql[STATEMENTS] = {
 
 /* INTEGER PRIMARY KEY is the row id itself (64 bits); BIGINT, which PostgreSQL wants, would be a
  * second tree beside the table: a third of the work of storing an event. */
+_Static_assert(EVENT_DELIVERED == 8 && EVENT_BOUNCED == 10 && EVENT_EXPIRED == 11 &&
+                   EVENT_DONE == 16,
+               "numbers in the schema");
+
 static const char *const schema =
     "CREATE TABLE IF NOT EXISTS event(seq INTEGER PRIMARY KEY, at_ms BIGINT NOT NULL, kind INTEGER "
     "NOT NULL, id BIGINT NOT NULL, parent BIGINT NOT NULL, family BIGINT NOT NULL, revision BIGINT "
@@ -101,6 +105,10 @@ static const char *const schema =
     "NOT "
     "NULL, detail TEXT NOT NULL);"
     "CREATE INDEX IF NOT EXISTS event_family ON event(family) WHERE family <> 0;"
+    /* A result may be told twice: queue writes of it before it is durable, and hears of it again
+     * when it dies in between. Once it happened. */
+    "CREATE UNIQUE INDEX IF NOT EXISTS event_once ON event(id, kind, rcpt) WHERE kind IN (8, 16) "
+    "OR (kind IN (10, 11) AND rcpt <> '');"
     "CREATE TABLE IF NOT EXISTS message(id INTEGER PRIMARY KEY, family BIGINT NOT NULL, seq BIGINT "
     "NOT NULL, at_ms BIGINT NOT NULL);"
     "CREATE INDEX IF NOT EXISTS message_at ON message(at_ms);"

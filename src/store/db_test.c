@@ -27,7 +27,7 @@ static int setup(void **state)
     struct place *p = calloc(1, sizeof(*p));
     struct errinfo info;
 
-    (void)snprintf(p->dir, sizeof(p->dir), "/tmp/postseal-db-XXXXXX");
+    (void)snprintf(p->dir, sizeof(p->dir), "/tmp/ps-db-test-XXXXXX");
     assert_non_null(mkdtemp(p->dir));
     (void)snprintf(p->url, sizeof(p->url), "sqlite:%s/t.db", p->dir);
     assert_int_equal(db_open(p->url, &p->db, &info), ERR_OK);
@@ -174,6 +174,23 @@ static void the_cursor_makes_batches_idempotent(void **state)
     list[0].seq = 1000; /* a gap: files were dropped */
     assert_int_equal(db_events_add(p->db, list, 1, &info), ERR_OK);
     assert_int_equal(of(p, 7)->n, 11);
+}
+
+static void a_result_that_is_told_twice_happened_once(void **state)
+{
+    struct place *p = *state;
+
+    for (int i = 0; i < 2; i++) {
+        happened(p, EVENT_ATTEMPT, 1, 0, "bob@y"); /* attempts are many */
+        happened(p, EVENT_DELIVERED, 1, 0, "bob@y");
+        happened(p, EVENT_DELIVERED, 1, 0, "eve@y");
+        happened(p, EVENT_BOUNCED, 1, 0, "joe@y");
+        happened(p, EVENT_BOUNCED, 1, 0, ""); /* what an administrator did */
+        happened(p, EVENT_EXPIRED, 1, 0, "ann@y");
+        happened(p, EVENT_DONE, 1, 0, "");
+        happened(p, EVENT_DELIVERED, 2, 1, "bob@y");
+    }
+    assert_int_equal(of(p, 1)->n, 8 + 2);
 }
 
 static void a_family_is_one_timeline(void **state)
@@ -451,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(events_come_back_as_they_were),
         T(the_cursor_makes_batches_idempotent),
+        T(a_result_that_is_told_twice_happened_once),
         T(a_family_is_one_timeline),
         T(search_takes_text_literally),
         T(old_events_go_in_slices),
