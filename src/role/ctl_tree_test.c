@@ -25,7 +25,7 @@ static int setup(void **state)
 {
     struct place *p = calloc(1, sizeof(*p));
 
-    (void)snprintf(p->dir, sizeof(p->dir), "/tmp/postseal-tree-XXXXXX");
+    (void)snprintf(p->dir, sizeof(p->dir), "/tmp/ps-tree-test-XXXXXX");
     assert_non_null(mkdtemp(p->dir));
     (void)snprintf(p->sub, sizeof(p->sub), "%s/tree", p->dir);
     buf_init(&p->tree, SETTINGS_TREE_MAX);

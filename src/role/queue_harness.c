@@ -166,7 +166,7 @@ struct qb *qb_new(void)
     b->fd = b->control = -1;
     for (int e = 0; e < QB_ENDS; e++)
         b->ends[e] = -1;
-    (void)snprintf(b->dir, sizeof(b->dir), "/tmp/postseal-queue-XXXXXX");
+    (void)snprintf(b->dir, sizeof(b->dir), "/tmp/ps-queue-test-XXXXXX");
     assert_non_null(mkdtemp(b->dir));
     make_folder(b, "spool");
     make_folder(b, "settings");

@@ -112,7 +112,7 @@ static int setup(void **state)
 
     (void)signal(SIGPIPE, SIG_IGN);
     arena_init(&b->mem, 256u * 1024 * 1024);
-    (void)snprintf(b->dir, sizeof(b->dir), "/tmp/postseal-store-XXXXXX");
+    (void)snprintf(b->dir, sizeof(b->dir), "/tmp/ps-store-test-XXXXXX");
     assert_non_null(mkdtemp(b->dir));
     (void)snprintf(path, sizeof(path), "%s/db", b->dir);
     assert_int_equal(mkdir(path, 0700), 0);
@@ -151,11 +151,13 @@ static int teardown(void **state)
 static const union message_body *expect(struct bench *b, enum message m)
 {
     enum message got = MSG_NONE;
+    enum err err = ERR_OK;
     int fd = -1;
 
-    arena_reset(&b->mem);
-    enum err err =
-        ipc_recv_fd(b->queue, ROLE_QUEUE, ROLE_STORE, WAIT_MS, &b->mem, &got, &b->msg, &fd);
+    do { /* acknowledgements of what the queue told are passed over */
+        arena_reset(&b->mem);
+        err = ipc_recv_fd(b->queue, ROLE_QUEUE, ROLE_STORE, WAIT_MS, &b->mem, &got, &b->msg, &fd);
+    } while (!err && got == MSG_SETTINGS_ACK && m != got);
     if (err || got != m)
         fail_msg("%s (%s) instead of %s", message_name(got), err_name(err), message_name(m));
     return &b->msg;
@@ -413,12 +415,10 @@ static void a_queue_that_dies_does_not_block_deploys(void **state)
     assert_int_equal(take(b, ""), 2);
     apply(b, 44, 0);
     ask(b, "settings.deploy", json_object());
-    (void)expect(b, MSG_SETTINGS);
-    queue_channel(b); /* the new channel comes before the old one is seen to end, and the new */
     buf_init(&tree, SETTINGS_TREE_MAX);
-    struct settings_msg m = {.revision = 3};
-    tree_of(&tree, 44);
-    m.tree = buf_sv(&tree);
+    assert_int_equal(buf_append_sv(&tree, expect(b, MSG_SETTINGS)->SETTINGS.tree), ERR_OK);
+    queue_channel(b); /* the new channel comes before the old one is seen to end, and the new */
+    struct settings_msg m = {.revision = 3, .tree = buf_sv(&tree)};
     give(b->queue, MSG_SETTINGS, &m, -1); /* queue has what was deployed */
     uint8_t exit = 99;
     json_decref(answer(b, &exit));

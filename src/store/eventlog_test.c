@@ -31,7 +31,7 @@ static int setup(void **state)
 {
     struct place *p = calloc(1, sizeof(*p));
 
-    (void)snprintf(p->dir, sizeof(p->dir), "/tmp/postseal-events-XXXXXX");
+    (void)snprintf(p->dir, sizeof(p->dir), "/tmp/ps-events-test-XXXXXX");
     assert_non_null(mkdtemp(p->dir));
     arena_init(&p->a, 64u * 1024 * 1024);
     assert_int_equal(eventlog_open_writer(p->dir, MANY_BYTES, &p->w, NULL), ERR_OK);
