@@ -87,6 +87,7 @@ def settle(gateway, port):
         "groups/ip/trusted.txt": "127.0.0.1\n",
         "groups/domain/protected.txt": "hospital.test\n",
     }, comment="demo: partners and trusted address", dns__servers=gateway.dns.address,
+        dns__timeout_ms=5000,
         delivery__max_retry_min=1, delivery__retry_interval_min=1)
 
 

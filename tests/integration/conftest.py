@@ -1,5 +1,6 @@
 """Shared world of the integration tests: one gateway for each module, partners on loopback addresses."""
 import os
+import random
 import socket
 import sys
 
@@ -21,20 +22,21 @@ class World:
     def __init__(self, folder, **gateway):
         self.ca = CA(str(folder / "ca"))
         self.dns = DNS()
+        # a loopback network of its own: nothing of another world or run can answer in its place
+        self.net = "127.%d.%d" % (random.randint(16, 250), random.randint(1, 254))
         self.port = self._common_port()
         self.sinks = {}
         self.next_ip = 20
         self.gateway = Gateway(ca=self.ca.path, dns=self.dns, **gateway)
 
-    @staticmethod
-    def _common_port():
+    def _common_port(self):
         with socket.socket() as s:
-            s.bind(("127.0.0.20", 0))
+            s.bind((self.net + ".20", 0))
             return s.getsockname()[1]
 
     def partner(self, domain, *, cert="good", names=None, tls="good", dns=True, **options):
         """A mail server for a domain. cert: good, expired, self-signed, not-yet, none."""
-        ip = "127.0.0.%d" % self.next_ip
+        ip = "%s.%d" % (self.net, self.next_ip)
         self.next_ip += 1
         host = "mx." + domain
         pair = (None, None)
@@ -61,6 +63,7 @@ class World:
                      "groups/domain/protected.txt": "\n".join(protected) + "\n"}
         all_files.update(files or {})
         keys.setdefault("dns__servers", self.dns.address)
+        keys.setdefault("dns__timeout_ms", 5000)  # the stub may wait for a busy machine
         keys.setdefault("conn__tarpit_ms", 0)
         return self.gateway.settings(all_files, **keys)
 

@@ -173,6 +173,7 @@ class Gateway:
     def world(self, port, trusted=("127.0.0.1",), protected=("inside.test",), **keys):
         """Usual test settings: DNS stub, partner port for MX delivery, trusted loopback."""
         keys.setdefault("dns__servers", self.dns.address)
+        keys.setdefault("dns__timeout_ms", 5000)  # the stub may wait for a busy machine
         routes = ("[route default]\ndeliver = mx\nport = %d\ntls = opportunistic\n" % port)
         return self.settings({"routes.conf": routes,
                               "groups/ip/trusted.txt": "\n".join(trusted) + "\n",
