@@ -36,9 +36,15 @@ class Lab:
         self.sinks[name] = Sink(ip, port, cert=cert, key=key, hostname=host, script=script)
         self.dns.mail_host(name + ".test", ip)
 
-    def start(self, **keys):
-        self.gateway.start(60)
-        self.gateway.world(self.port, **keys)
+    def start(self, files=None, **keys):
+        try:
+            self.gateway.start(60)
+            self.gateway.world(self.port, **keys)
+            if files:
+                self.gateway.settings(files)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def let_through(self, name):
@@ -64,8 +70,9 @@ class Load:
     """Threads that send numbered messages, to the domains in turn, until stopped; remembers what was
     acknowledged: {subject: (queue id, domain)}."""
 
-    def __init__(self, gateway, body, domains=("good",), senders=4):
+    def __init__(self, gateway, body, domains=("good",), senders=4, pause=0.0, name="load"):
         self.gateway, self.body, self.domains = gateway, body, domains
+        self.pause, self.name = pause, name
         self.acked, self.refused = {}, collections.Counter()
         self.lock = threading.Lock()
         self.stopping = threading.Event()
@@ -80,9 +87,9 @@ class Load:
                 client = self.gateway.client(tls=False)
                 for _ in range(20):
                     number += 1
-                    self._one(client, "load-%d-%d" % (who, number),
+                    self._one(client, "%s-%d-%d" % (self.name, who, number),
                               self.domains[(number + who) % len(self.domains)])
-                    if self.stopping.is_set():
+                    if self.stopping.wait(self.pause):
                         break
                 client.quit()
             except (OSError, smtplib.SMTPException):
