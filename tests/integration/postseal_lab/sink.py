@@ -106,6 +106,10 @@ class Sink:
         return any(c.upper().startswith(verb) for c in self.commands)
 
     def close(self):
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)  # else the thread in accept keeps it listening
+        except OSError:
+            pass
         self.sock.close()
 
 
