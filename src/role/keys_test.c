@@ -501,6 +501,51 @@ static enum err count(void *ctx, struct sv name, struct sv data)
     return ERR_OK;
 }
 
+/* Certificates that the vault offers, asked directly. */
+static size_t offered(struct keys_vault *v)
+{
+    const struct key_req req = {.op = KEY_OP_CERTS};
+    struct tls_identity *ids = NULL;
+    struct arena a;
+    struct buf out;
+    size_t n = 0;
+
+    arena_init(&a, 1 << 20);
+    buf_init(&out, 1 << 20);
+    assert_int_equal(keys_vault_answer(v, &req, ROLE_SMTP, 0, &out), ERR_OK);
+    assert_int_equal(key_certs_get(buf_sv(&out), &a, &ids, &n), ERR_OK);
+    buf_done(&out);
+    arena_done(&a);
+    return n;
+}
+
+static void halves_that_do_not_match_are_not_offered(void **state)
+{
+    struct keys_vault *v = NULL;
+    struct buf key[2], cert[2];
+    bool locked;
+
+    (void)state;
+    assert_int_equal(keys_vault_new(&v, &locked), ERR_OK);
+    for (int i = 0; i < 2; i++) {
+        buf_init(&key[i], 16384);
+        buf_init(&cert[i], 16384);
+        assert_int_equal(
+            cert_self_signed(KEY_EC_P256, SV("mx.example.org"), 30, &key[i], &cert[i], NULL),
+            ERR_OK);
+    }
+    assert_int_equal(keys_vault_put(v, SV("key/a"), buf_sv(&key[0]), NULL), ERR_OK);
+    assert_int_equal(keys_vault_put(v, SV("cert/a"), buf_sv(&cert[1]), NULL), ERR_OK);
+    assert_int_equal(offered(v), 0);
+    assert_int_equal(keys_vault_put(v, SV("cert/a"), buf_sv(&cert[0]), NULL), ERR_OK);
+    assert_int_equal(offered(v), 1);
+    for (int i = 0; i < 2; i++) {
+        buf_done(&key[i]);
+        buf_done(&cert[i]);
+    }
+    keys_vault_free(v);
+}
+
 static void files_of_the_first_start(void **state)
 {
     static const struct {
@@ -586,6 +631,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tickets_are_shared_by_workers_not_by_roles, setup,
                                         teardown),
         cmocka_unit_test(tickets_rotate_hourly),
+        cmocka_unit_test(halves_that_do_not_match_are_not_offered),
         cmocka_unit_test(files_of_the_first_start),
         cmocka_unit_test(garbage_closes_the_channel_only),
         cmocka_unit_test_setup_teardown(late_answers_are_passed_over, setup, teardown),

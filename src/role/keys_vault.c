@@ -7,7 +7,11 @@
  */
 #include "role/keys_vault.h"
 
+#include "base/log.h"
+
 #include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -189,13 +193,29 @@ enum err keys_vault_put(struct keys_vault *v, struct sv name, struct sv data, st
 
 /* ---- answering ---- */
 
+/* Do the halves belong together? A pair that does not would fail every handshake. */
+static bool halves_match(const struct identity *id)
+{
+    BIO *bio = BIO_new_mem_buf(id->chain.p, (int)id->chain.n);
+    X509 *leaf = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    bool match = leaf && X509_check_private_key(leaf, id->key) == 1;
+
+    if (!match)
+        log_msg(LOG_ERROR, "keys.pair", "%s.key and %s.crt do not belong together: not used",
+                id->id, id->id);
+    X509_free(leaf);
+    BIO_free(bio);
+    ERR_clear_error();
+    return match;
+}
+
 /* Only identities with both halves; EC first, then RSA, in order of arrival. */
 static enum err answer_certs(const struct keys_vault *v, struct buf *out)
 {
     for (int rsa = 0; rsa < 2; rsa++)
         for (size_t i = 0; i < v->n_ids; i++) {
             const struct identity *id = &v->ids[i];
-            if (id->key && id->chain.n && EVP_PKEY_is_a(id->key, "RSA") == rsa)
+            if (id->key && id->chain.n && EVP_PKEY_is_a(id->key, "RSA") == rsa && halves_match(id))
                 key_certs_put(out, sv_str(id->id), buf_sv(&id->chain));
         }
     return out->overflow ? ERR_LIMIT : ERR_OK;

@@ -150,7 +150,10 @@ void jw_hop(struct buf *b, const struct hop *hop)
 {
     jw_sv(b, "route", hop->route);
     jw_sv(b, "domain", hop->domain);
-    jw_str(b, "deliver", hop->n_hosts ? "servers" : "mx");
+    /* delivery by MX on another port is one host: the domain itself */
+    bool mx = hop->n_hosts == 0 ||
+              (hop->n_hosts == 1 && hop->hosts[0].mx && sv_eq(hop->hosts[0].name, hop->domain));
+    jw_str(b, "deliver", mx ? "mx" : "servers");
     jw_array(b, "servers");
     for (uint32_t i = 0; i < hop->n_hosts; i++) {
         jw_open(b, NULL);
