@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from robust import CARD, Lab, Load, ends, mail, wait_for
+from robust import CARD, Lab, Load, ends, wait_for
 
 
 @pytest.fixture(scope="module")
