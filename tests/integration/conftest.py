@@ -23,7 +23,7 @@ class World:
         self.ca = CA(str(folder / "ca"))
         self.dns = DNS()
         # a loopback network of its own: nothing of another world or run can answer in its place
-        self.net = "127.%d.%d" % (random.randint(16, 250), random.randint(1, 254))
+        self.loopback = "127.%d.%d" % (random.randint(16, 250), random.randint(1, 254))
         self.port = self._common_port()
         self.sinks = {}
         self.next_ip = 20
@@ -31,12 +31,12 @@ class World:
 
     def _common_port(self):
         with socket.socket() as s:
-            s.bind((self.net + ".20", 0))
+            s.bind((self.loopback + ".20", 0))
             return s.getsockname()[1]
 
     def partner(self, domain, *, cert="good", names=None, tls="good", dns=True, **options):
         """A mail server for a domain. cert: good, expired, self-signed, not-yet, none."""
-        ip = "%s.%d" % (self.net, self.next_ip)
+        ip = "%s.%d" % (self.loopback, self.next_ip)
         self.next_ip += 1
         host = "mx." + domain
         pair = (None, None)
