@@ -8,7 +8,7 @@
 #include "model/facts.h"
 #include "model/settings.h"
 
-/* spec 0.1, E5, issue 2 point 5: by protected domains; a trusted or authenticated source with an
+/* spec 0.1, E5: by protected domains; a trusted or authenticated source with an
  * outside recipient is outbound whatever the sender address, the null sender included. */
 enum direction direction_of(const struct settings *s, const struct envelope *env,
                             struct sv rcpt_addr);

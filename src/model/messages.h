@@ -92,7 +92,7 @@ WIRE_DECLARE(dsn_rcpt, DSN_RCPT_FIELDS)
 #define JOB_FIELDS(F, S, L)                                                                        \
     F(U64, job) F(U8, kind) F(U64, id) F(U64, revision)                                            \
     S(envelope, env)                                                                               \
-    F(BOOL, sealed)           /* Encrypt-marked: a DSN leaks nothing (issue: four headers only) */ \
+    F(BOOL, sealed)           /* Encrypt-marked: a DSN leaks nothing: four headers only */      \
     F(STR, reporting_mta) F(STR, from) /* of a DSN */                                              \
     F(STR, to)                /* who gets it: the original's sender, or the administrator */       \
     F(STR, notice)            /* words for a human, of a DSN or notice */                          \

@@ -1,4 +1,4 @@
-"""Messages of many recipients, of any size and of any bytes (issue points 5 and 6)."""
+"""Messages of many recipients, of any size and of any bytes."""
 import hashlib
 import os
 import random

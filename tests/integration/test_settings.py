@@ -1,4 +1,4 @@
-"""Settings as files, the bootstrap file, and postsealctl (issue points 7 and 8)."""
+"""Settings as files, the bootstrap file, and postsealctl."""
 import filecmp
 import json
 import os

@@ -1,4 +1,4 @@
-"""Logs and metrics (issue point 9)."""
+"""Logs and metrics."""
 import json
 import os
 import re
