@@ -180,6 +180,8 @@ static void task_unreadable(struct queue *q, struct qtask *t)
     hot_settle(q, h);
 }
 
+/* Servers behind the next hop are asked not to return the content of Encrypt-marked mail (RFC 3461
+ * 4.3): their bounces travel as they like. */
 static bool send_task(struct queue *q, struct worker *w, uint8_t index, struct qtask *t, int fd)
 {
     struct hot *h = t->hot;
@@ -195,7 +197,7 @@ static bool send_task(struct queue *q, struct worker *w, uint8_t index, struct q
                          .id = h->env.id,
                          .sender = h->env.sender,
                          .envid = h->env.envid,
-                         .ret = h->env.ret,
+                         .ret = h->st.decision.encrypt ? RET_HDRS : h->env.ret,
                          .body_type = h->env.body_type,
                          .size = h->env.size,
                          .sha256 = h->env.sha256,

@@ -61,7 +61,8 @@ def test_harmless_falls_back_on_a_second_connection(world):
 def test_card_number_travels_by_mandatory_tls(world):
     gateway, good, _, _ = world
     id = send(gateway, "b@good.test", CARD, "card")
-    assert good.wait(1, match=lambda m: m.header("Subject") == "card")[0].tls
+    got = good.wait(1, match=lambda m: m.header("Subject") == "card")[0]
+    assert got.tls and "RET=HDRS" in got.mail_line  # other servers' bounces shall not return it
     decided = gateway.wait_event(id, "decided")[0]["detail"]
     assert decided["encrypt"] and decided["method"] == "tls"
     assert gateway.wait_event(id, "delivered")[0]["detail"]["required"] == "encrypt"
