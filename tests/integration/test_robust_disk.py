@@ -8,12 +8,12 @@ import pytest
 
 from robust import Lab, Load, mail, mount_small, private_mounts, wait_for
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="mounting a small file system needs root")
 BODY = "\n".join("x" * 76 for _ in range(700))  # 54 KB
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
+    assert os.getuid() == 0, "mounting a small file system needs root"
     tmp = tmp_path_factory.mktemp("disk")
     private_mounts()
     data = str(tmp / "gateway" / "data")
